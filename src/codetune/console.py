@@ -1,0 +1,152 @@
+"""What people see: stderr for people, stdout for data.
+
+Log lines and model outputs are untrusted text: control characters, escape sequences and
+bidirectional overrides are stripped before anything reaches a terminal, and rich markup in
+them is never interpreted.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# CSI, OSC (ended by BEL or ST) and the two-byte escapes; then what is left of C0, C1 and bidi.
+_ESCAPES = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b\[[0-?]*[ -/]*[@-~]?|\x1b.?", re.S)
+_CONTROLS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table to be drawn: `rows` hold one string per column."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def as_dicts(self) -> list[dict[str, str]]:
+        """The rows as dictionaries keyed by column, for `--json`."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+def clean(text: object) -> str:
+    """`text` without escape sequences, control characters (but tab, newline) or bidi overrides."""
+    return _CONTROLS.sub("", _ESCAPES.sub("", str(text)))
+
+
+def stderr() -> Console:
+    """A rich console on standard error; colours and widths follow the terminal."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: object) -> None:
+    """One plain line for a person."""
+    _line(text, "")
+
+
+def warn(text: object) -> None:
+    """One line that should not be missed, but does not stop the work."""
+    _line(f"warning: {text}", "yellow")
+
+
+def fail(text: object) -> None:
+    """The one line that says why the program stops."""
+    _line(f"error: {text}", "bold red")
+
+
+def emit(text: str) -> None:
+    """Data for a machine, on standard output, as it is."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """A `Table` of cleaned strings."""
+    cells = tuple(tuple(clean(cell) for cell in row) for row in rows)
+    return Table(clean(title), tuple(columns), cells)
+
+
+def draw(shown: Table) -> None:
+    """Draws a table on standard error."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    drawn = RichTable(title=Text(shown.title), title_justify="left", box=box.SIMPLE_HEAD)
+    for name, cells in zip(shown.columns, _transposed(shown), strict=True):
+        numeric = bool(cells) and all(_is_number(cell) for cell in cells)
+        drawn.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
+    for row in shown.rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    stderr().print(drawn, soft_wrap=False)
+
+
+class Progress:
+    """Counts finished work; draws nothing itself."""
+
+    def __init__(self, what: str, total: int | None) -> None:
+        self.what, self.total, self.done = what, total, 0
+        self._shown_at = time.monotonic()
+
+    def advance(self, n: int = 1) -> None:
+        """Says that `n` more items are done."""
+        self.done += n
+        now = time.monotonic()
+        if now - self._shown_at >= _SECONDS_BETWEEN_LINES:
+            self._shown_at = now
+            say(f"{self.what}: {self.done:,}" + (f" of {self.total:,}" if self.total else ""))
+
+
+class _BarProgress(Progress):
+    def __init__(self, what: str, total: int | None, bar: Any) -> None:
+        super().__init__(what, total)
+        self._bar, self._task = bar, bar.add_task(clean(what), total=total)
+
+    def advance(self, n: int = 1) -> None:
+        self.done += n
+        self._bar.advance(self._task, n)
+
+
+@contextmanager
+def progress(what: str, total: int | None = None) -> Iterator[Progress]:
+    """A progress bar on a terminal; elsewhere one line every ten seconds."""
+    if not sys.stderr.isatty():
+        yield Progress(what, total)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with RichProgress(*columns, console=stderr(), transient=True) as bar:
+        yield _BarProgress(what, total, bar)
+
+
+def _line(text: object, style: str) -> None:
+    from rich.text import Text
+
+    stderr().print(Text(clean(text), style=style))
+
+
+def _transposed(shown: Table) -> list[tuple[str, ...]]:
+    return list(zip(*shown.rows, strict=True)) if shown.rows else [() for _ in shown.columns]
+
+
+def _is_number(cell: str) -> bool:
+    return bool(re.fullmatch(r"[-+±]?[\d,.]+\s?(%|s|ms|x|[KMG]i?B|tok/s)?|-|", cell))

@@ -1,0 +1,1 @@
+"""Measuring models: losses, generations, paired statistics and the report a person reads."""
