@@ -14,7 +14,8 @@ from typing import Any
 _TAGGED = re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|\Z)", re.S)
 _FENCED = re.compile(r"```(?:json|tool_call)?[ \t]*\n(.*?)(?:```|\Z)", re.S)
 _ARGUMENT_KEYS = ("arguments", "parameters", "input")
-_SHORTEST_LOOP = 3
+_SHORTEST_LOOP = 10  # characters: shorter ones are ordinary in code, as in a row of zeros
+_LONGEST_LOOP = 16  # lines, or words
 
 
 def tool_calls(text: str) -> list[dict[str, Any]]:
@@ -42,13 +43,16 @@ def remarks(answer: str, expected: str, *, stopped: bool) -> list[str]:
 
 
 def repeats(text: str) -> bool:
-    """Whether the text ends in one line, or one run of words, said at least three times over."""
-    for parts in ([line for line in text.split("\n") if line.strip()], text.split()):
-        for width in range(1, min(16, len(parts) // _SHORTEST_LOOP) + 1):
-            tail = parts[-width:]
-            loops = [parts[-width * (i + 1) : len(parts) - width * i] for i in range(_SHORTEST_LOOP)]
-            if sum(len(word) for word in tail) >= 4 and all(loop == tail for loop in loops):
-                return True
+    """Whether the text ends in one and the same lines, or run of words, three times over."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    return any(_ends_in_loop(parts) for parts in (lines, text.split()))
+
+
+def _ends_in_loop(parts: list[str]) -> bool:
+    for width in range(1, min(_LONGEST_LOOP, len(parts) // 3) + 1):
+        first, second, third = (parts[-width * k :][:width] for k in (1, 2, 3))
+        if first == second == third and sum(map(len, first)) >= _SHORTEST_LOOP:
+            return True
     return False
 
 

@@ -12,7 +12,7 @@ FIRST_LINE_MATCH = "fim_first_line_match"
 
 
 def scores(generated: str, expected: str) -> dict[str, float]:
-    """Exact match, edit similarity (normalised Indel, as rapidfuzz defines it), first-line match."""
+    """Exact match, edit similarity (rapidfuzz's normalised Indel) and first-line match."""
     from rapidfuzz import fuzz
 
     ours, theirs = generated.rstrip(), expected.rstrip()

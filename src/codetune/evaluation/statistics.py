@@ -29,9 +29,9 @@ _CELLS_AT_ONCE = 4_000_000
 _NORMAL = NormalDist()
 
 METHOD = (
-    f"Mean difference per row (every row weighs the same), paired by row; {CONFIDENCE:.0%} interval "
-    f"from {DRAWS:,} bootstrap draws of whole groups with a fixed seed, percentile method with "
-    f"quantiles widened for few groups; below {MIN_GROUPS} groups the verdict is inconclusive."
+    f"Mean difference per row (every row weighs the same), paired by row; {CONFIDENCE:.0%} "
+    f"interval from {DRAWS:,} bootstrap draws of whole groups with a fixed seed, percentile method "
+    f"with quantiles widened for few groups; below {MIN_GROUPS} groups the verdict is inconclusive."
 )
 
 
@@ -103,7 +103,7 @@ def student_quantile(p: float, degrees: int) -> float:
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
-    return z + sum(term / degrees**power for power, term in enumerate(terms, start=1))
+    return z + math.fsum(term / degrees**power for power, term in enumerate(terms, start=1))
 
 
 def _tail(n_groups: int) -> float:
@@ -112,9 +112,7 @@ def _tail(n_groups: int) -> float:
     return _NORMAL.cdf(-wide * math.sqrt(n_groups / (n_groups - 1)))
 
 
-def _by_group(
-    differences: Sequence[float], groups: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray]:
+def _by_group(differences: Sequence[float], groups: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Sum and number of rows of each group, in an order that does not depend on the rows'."""
     members: dict[str, list[float]] = {}
     for difference, group in zip(differences, groups, strict=True):
