@@ -1,0 +1,1 @@
+"""The corpus between the data stages and the trainer: intake, deduplication, split, proof."""
