@@ -15,7 +15,6 @@ from codetune.tokens.control import ControlTokens, Found, free_marker, unmark
 from codetune.tokens.errors import RowDropped
 
 if TYPE_CHECKING:
-    from codetune.tokens.template import ChatTemplate
     from codetune.tokens.tokenizer import Tokenizer
 
 
@@ -29,29 +28,31 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Rendered:
-    """A rendered conversation: marked text, its control tokens, and the trained spans in order."""
+    """A rendered conversation: its marked text, the control tokens in it, and what is between.
+
+    `pieces` holds the ids of the text before each control token and after the last one, so there
+    is one more of them than there are control tokens.
+    """
 
     text: str
     marker: str
     found: tuple[Found, ...]
-    spans: tuple[Span, ...]
+    pieces: tuple[list[int], ...]
+    messages: list[dict[str, Any]]
+    tools: list[Any]
 
-
-class _Piece(NamedTuple):
-    """Text between control tokens: characters before `trained_from` carry no loss."""
-
-    text: str
-    trained_from: int
+    @property
+    def length(self) -> int:
+        """Tokens of the whole conversation."""
+        return len(self.found) + sum(map(len, self.pieces))
 
 
 def render(row: Mapping[str, Any], tok: Tokenizer) -> Rendered:
     """The conversation of a chat row through the model's template.
 
-    Raises `RowDropped` for a row that the template refuses and `UserError` for a template that
-    is not prefix-stable on it, because then no loss mask would be right.
+    Raises `RowDropped` for a row that the template refuses, `UserError` for a model without one.
     """
-    template = tok.template
-    if template is None:
+    if tok.template is None:
         raise UserError(
             f"{tok.path}: no chat template (chat_template.jinja); use an Instruct model for chat"
         )
@@ -60,50 +61,60 @@ def render(row: Mapping[str, Any], tok: Tokenizer) -> Rendered:
         raise RowDropped("no_free_marker")
     messages = [_message(m, tok.control, marker) for m in row["messages"]]
     tools = [_break_up(tool, tok.control, marker) for tool in row.get("tools") or ()]
-    text = template.render(messages, tools)
+    text = tok.template.render(messages, tools)
     found = tuple(tok.control.find(text))
+    borders = zip([0, *(f.end for f in found)], [*(f.start for f in found), len(text)], strict=True)
+    pieces = tuple(tok.encode(unmark(text[start:end], marker)) for start, end in borders)
+    return Rendered(text, marker, found, pieces, messages, tools)
+
+
+def trained_spans(row: Mapping[str, Any], rendered: Rendered, tok: Tokenizer) -> list[Span]:
+    """Where the answers that carry loss stand in the rendered text, in order.
+
+    Raises `UserError` for a template that is not prefix-stable on this conversation: what it
+    renders before an answer must be what stands before it in the whole.
+    """
     trained = [i for i, message in enumerate(row["messages"]) if _is_trained(message)]
-    starts = [_start(template, messages[:i], tools, text, tok) for i in trained]
-    spans = tuple(_span(start, found, tok) for start in starts)
+    spans = [_span(_start(rendered, i, tok), rendered.found, tok) for i in trained]
     if any(one.end > two.start for one, two in itertools.pairwise(spans)):
         raise _unstable(tok)
-    return Rendered(text, marker, found, spans)
+    return spans
 
 
-def ids_and_labels(rendered: Rendered, tok: Tokenizer, ignored: int) -> tuple[list[int], list[int]]:
-    """Token ids of the whole text, and labels: ids within the spans, `ignored` elsewhere."""
+def ids_and_labels(
+    rendered: Rendered, spans: Sequence[Span], tok: Tokenizer, ignored: int
+) -> tuple[list[int], list[int]]:
+    """Token ids of the whole conversation, and labels: ids in the spans, `ignored` elsewhere."""
     ids: list[int] = []
     labels: list[int] = []
-    position = 0
-    spans = iter(rendered.spans)
-    span = next(spans, None)
-    ends = Found(len(rendered.text), len(rendered.text), -1)
-    for control in (*rendered.found, ends):
-        piece = _piece(rendered, position, control.start, span)
-        made = tok.encode(piece.text)
-        untrained = _untrained(piece, made, tok)
-        ids += made
-        labels += [ignored] * untrained + made[untrained:]
-        if control is ends:
+    position, waiting = 0, list(reversed(spans))
+    for piece, control in zip(rendered.pieces, (*rendered.found, None), strict=True):
+        span = waiting[-1] if waiting else None
+        end = control.start if control else len(rendered.text)
+        untrained = _untrained(rendered, (position, end), span, piece, tok)
+        ids += piece
+        labels += [ignored] * untrained + piece[untrained:]
+        if control is None:
             break
         inside = span is not None and span.start <= control.start
         ids.append(control.token_id)
         labels.append(control.token_id if inside else ignored)
         position = control.end
         if span is not None and control.end >= span.end:
-            span = next(spans, None)
+            waiting.pop()
     return ids, labels
 
 
 def prompt_ids(rendered: Rendered, span: Span, tok: Tokenizer) -> list[int]:
     """Token ids of everything before `span`: what the model sees when it is to answer."""
-    cut = Rendered(
-        text=rendered.text[: span.start],
-        marker=rendered.marker,
-        found=tuple(f for f in rendered.found if f.end <= span.start),
-        spans=(),
-    )
-    return ids_and_labels(cut, tok, 0)[0]
+    ids: list[int] = []
+    position = 0
+    for piece, control in zip(rendered.pieces, rendered.found, strict=False):
+        if control.end > span.start:
+            break
+        ids += [*piece, control.token_id]
+        position = control.end
+    return ids + tok.encode(unmark(rendered.text[position : span.start], rendered.marker))
 
 
 def target(rendered: Rendered, span: Span) -> str:
@@ -167,16 +178,11 @@ def _break_up(value: Any, control: ControlTokens, marker: str) -> Any:
     return value
 
 
-def _start(
-    template: ChatTemplate,
-    before: Sequence[Mapping[str, Any]],
-    tools: Sequence[Any],
-    text: str,
-    tok: Tokenizer,
-) -> int:
-    """Where the answer after the messages `before` begins in the whole text."""
-    prompt = template.render(before, tools, generate=True)
-    if not text.startswith(prompt):
+def _start(rendered: Rendered, answer: int, tok: Tokenizer) -> int:
+    """Where the message at index `answer` begins in the text, after its role header."""
+    assert tok.template is not None
+    prompt = tok.template.render(rendered.messages[:answer], rendered.tools, generate=True)
+    if not rendered.text.startswith(prompt):
         raise _unstable(tok)
     return len(prompt)
 
@@ -196,18 +202,18 @@ def _unstable(tok: Tokenizer) -> UserError:
     )
 
 
-def _piece(rendered: Rendered, start: int, end: int, span: Span | None) -> _Piece:
-    """The text [start, end) without markers, and how much of it precedes the trained span."""
-    before = end if span is None else min(max(span.start, start), end)
-    head = unmark(rendered.text[start:before], rendered.marker)
-    return _Piece(head + unmark(rendered.text[before:end], rendered.marker), len(head))
-
-
-def _untrained(piece: _Piece, ids: Sequence[int], tok: Tokenizer) -> int:
-    """How many of the piece's tokens reach into its untrained head."""
-    if piece.trained_from in (0, len(piece.text)):
-        return 0 if piece.trained_from == 0 else len(ids)
-    head = tok.encode(piece.text[: piece.trained_from])
-    if list(ids[: len(head)]) == head:  # the usual case, without the slower offsets
-        return len(head)
-    return sum(start < piece.trained_from for start in tok.starts(piece.text))
+def _untrained(
+    rendered: Rendered, border: tuple[int, int], span: Span | None, ids: list[int], tok: Tokenizer
+) -> int:
+    """How many tokens of the piece between `border` reach in front of `span`."""
+    start, end = border
+    if span is None or span.start >= end:
+        return len(ids)
+    if span.start <= start:
+        return 0
+    head = unmark(rendered.text[start : span.start], rendered.marker)
+    known = tok.encode(head)
+    if ids[: len(known)] == known:  # the usual case, without the slower offsets
+        return len(known)
+    whole = head + unmark(rendered.text[span.start : end], rendered.marker)
+    return sum(begin < len(head) for begin in tok.starts(whole))

@@ -61,7 +61,7 @@ class ControlTokens:
         tokens = {token.content: (i, token) for i, token in added if is_control(token)}
         # Longest first: the leftmost longest match wins, as in the tokenizer itself.
         texts = sorted(tokens, key=lambda text: (-len(text), text))
-        found = "|".join(f"({_with_spaces(tokens[text][1])})" for text in texts)
+        found = "|".join(_with_spaces(tokens[text][1]) for text in texts)
         starts = "|".join(map(re.escape, texts))
         inner = [(text, cut) for text in texts for cut in range(1, len(text))]
         return cls(
@@ -75,9 +75,8 @@ class ControlTokens:
 
     def find(self, text: str) -> list[Found]:
         """Every control token in `text`, left to right."""
-        ids = list(self.ids.values())
         return [
-            Found(match.start(), match.end(), ids[(match.lastindex or 1) - 1])
+            Found(match.start(), match.end(), self._id(match[0]))
             for match in self._found.finditer(text)
         ]
 
@@ -101,6 +100,10 @@ class ControlTokens:
         if inside or body.startswith(self._tails):
             text = text[:lead] + marker + text[lead:]
         return text
+
+    def _id(self, matched: str) -> int:
+        """The id of a match, which may have white space around the token."""
+        return self.ids[matched] if matched in self.ids else self.ids[matched.strip()]
 
 
 def _with_spaces(token: AddedToken) -> str:

@@ -32,7 +32,7 @@ class Tokens:
     @property
     def trained(self) -> int:
         """How many tokens carry loss."""
-        return sum(label != IGNORED for label in self.labels)
+        return len(self.labels) - self.labels.count(IGNORED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def tokenise(row: Mapping[str, Any], tok: Tokenizer, max_length: int | None = No
     """
     task = row.get("task")
     if task == "chat":
-        tokens = Tokens(*chat.ids_and_labels(chat.render(row, tok), tok, IGNORED))
+        tokens = _chat(row, tok, max_length)
     elif task == "fim":
         tokens = _fim(row, tok, max_length)
     elif task == "text":
@@ -76,9 +76,10 @@ def prompt(row: Mapping[str, Any], tok: Tokenizer, max_length: int | None = None
     """
     if row.get("task") == "chat":
         rendered = chat.render(row, tok)
-        if not rendered.spans:
+        spans = chat.trained_spans(row, rendered, tok)
+        if not spans:
             raise RowDropped("no_trained_token")
-        last = rendered.spans[-1]
+        last = spans[-1]
         ids = chat.prompt_ids(rendered, last, tok)
         _fits(len(ids), max_length)
         return Prompt(ids, chat.target(rendered, last), stop_ids(tok))
@@ -99,6 +100,13 @@ def stop_ids(tok: Tokenizer) -> list[int]:
 def _fits(length: int, max_length: int | None) -> None:
     if max_length is not None and length > max_length:
         raise RowDropped("too_long", f"{length} tokens, at most {max_length}")
+
+
+def _chat(row: Mapping[str, Any], tok: Tokenizer, max_length: int | None) -> Tokens:
+    rendered = chat.render(row, tok)
+    _fits(rendered.length, max_length)  # before the spans, whose cost grows with the turns
+    spans = chat.trained_spans(row, rendered, tok)
+    return Tokens(*chat.ids_and_labels(rendered, spans, tok, IGNORED))
 
 
 def _fim(row: Mapping[str, Any], tok: Tokenizer, max_length: int | None) -> Tokens:
