@@ -60,7 +60,8 @@ def choose_home(torch: str | None) -> Path:
 def install(uv: str, home: Path, what: str, *args: str | Path) -> None:
     """Installs what the arguments of `uv pip install` name."""
     say(f"installing {what}")
-    command = [uv, "pip", "install", "--python", home / "bin" / "python", *args]
+    quiet = [] if sys.stderr.isatty() else ["--quiet"]  # a list of 80 packages helps in no log
+    command = [uv, "pip", "install", *quiet, "--python", home / "bin" / "python", *args]
     if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
         raise SetupError(f"{what}: {obstacle(uv, home, *args) or 'failed, for the reason above'}")
 
