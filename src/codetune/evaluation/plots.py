@@ -42,11 +42,11 @@ def forest(rows: Sequence[ForestRow], unit: str, better: str) -> Markup:
 
 def waterfall(changes: Sequence[tuple[str, float]], unit: str) -> Markup:
     """Every row's change as a bar, sorted, the improved ones on the left; labels on hover."""
-    left, top, bottom = 56, 8, 196
+    left, top, bottom, right = 56, 8, 372, 540
     ordered = sorted(changes, key=lambda change: (change[1], change[0]))
     scale = _Scale(*_padded([*(value for _, value in ordered), 0.0]), bottom, top)
-    width = (_WIDTH - left - 8) / max(1, len(ordered))
-    parts = [_levels(scale, left, unit)]
+    width = (right - left) / max(1, len(ordered))
+    parts = [_levels(scale, left, f"change, {unit}", right)]
     for place, (label, value) in enumerate(ordered):
         x, y = left + place * width, min(scale.at(0), scale.at(value))
         tall = abs(scale.at(value) - scale.at(0))
@@ -60,7 +60,7 @@ def waterfall(changes: Sequence[tuple[str, float]], unit: str) -> Markup:
     improved = sum(value < 0 for _, value in ordered)
     hint = f"{improved} of {len(ordered)} rows improved"
     parts.append(_text(left, bottom + 20, hint, "hint", "start"))
-    return _svg(bottom + 26, parts, "Change of the loss of every row")
+    return _svg(bottom + 26, parts, "Change of the loss of every row", right + 8)
 
 
 def scatter(points: Sequence[tuple[str, float, float]], unit: str) -> Markup:
@@ -145,7 +145,7 @@ def _axis(scale: _Scale, y: float, unit: str) -> Markup:
     return Markup("").join(parts)
 
 
-def _levels(scale: _Scale, left: float, unit: str, width: float = _WIDTH - 8) -> Markup:
+def _levels(scale: _Scale, left: float, unit: str, width: float) -> Markup:
     parts = []
     for tick in scale.ticks(4):
         kind = "zero" if tick == 0 else "grid"

@@ -8,6 +8,7 @@ from typing import Literal
 
 from codetune import console
 from codetune.evaluation.metrics import METRICS, Delta, as_effect
+from codetune.evaluation.statistics import MIN_GROUPS
 
 Side = Literal["good", "bad", "flat"]
 COLUMNS = ("", "base", "tuned", "difference", "95 % interval", "rows", "groups")
@@ -67,8 +68,8 @@ def escaped(text: str) -> str:
 
 
 def side_of(delta: Delta) -> Side:
-    """good or bad when the whole interval lies on one side of zero, else flat."""
-    if not as_effect(delta).excludes_zero:
+    """good or bad when the interval lies on one side of zero and groups are not too few."""
+    if delta.n_groups < MIN_GROUPS or not as_effect(delta).excludes_zero:
         return "flat"
     return "good" if (delta.delta < 0) == (delta.direction == "lower") else "bad"
 

@@ -1,0 +1,55 @@
+"""A person's own questions: read, put to a model, and answered; nothing is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from codetune import tokens
+from codetune.errors import UserError
+from codetune.evaluation.generate import complete
+
+_SEPARATOR = "---"
+
+
+def read(prompt: str | None, prompt_file: Path | None) -> list[str]:
+    """The questions given: one as text, and those of a file, parted by lines of `---`."""
+    found = [prompt] if prompt else []
+    if prompt_file is not None:
+        try:
+            lines = prompt_file.read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as problem:
+            raise UserError(f"{prompt_file}: cannot be read as text: {problem}") from None
+        found += _parts(lines)
+        if not found:
+            raise UserError(f"{prompt_file}: holds no question; write one, or part many by ---")
+    return found
+
+
+def ask(
+    model: Any, questions: Sequence[str], tok: tokens.Tokenizer, max_new_tokens: int
+) -> list[str]:
+    """The model's greedy answers, through its chat template where it has one."""
+    prompts = [_prompt(question, tok) for question in questions]
+    return [made.text for made in complete(model, prompts, tok, max_new_tokens=max_new_tokens)]
+
+
+def _prompt(question: str, tok: tokens.Tokenizer) -> tokens.Prompt:
+    if tok.template is None:
+        ids = [*tok.bos_ids, *tok.encode(question)]
+        return tokens.Prompt(ids, "", tokens.stop_ids(tok))
+    # The stand-in answer is cut off again: a prompt ends where the answer would begin.
+    answer = {"role": "assistant", "content": "-", "train": True}
+    messages = [{"role": "user", "content": question}, answer]
+    return tokens.prompt({"id": "question", "task": "chat", "messages": messages, "meta": {}}, tok)
+
+
+def _parts(lines: Sequence[str]) -> list[str]:
+    parts: list[list[str]] = [[]]
+    for line in lines:
+        if line.rstrip() == _SEPARATOR:
+            parts.append([])
+        else:
+            parts[-1].append(line)
+    return [text for part in parts if (text := "\n".join(part).strip("\n")).strip()]
