@@ -1,0 +1,163 @@
+"""What a run ran on: the version of the code, and the environment; no host or user names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sqlite3
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import codetune
+
+# The packages that can move a number. Versions come from their metadata, so none is imported; a
+# local part such as `+cpu` or `+cu126` tells which build of torch it is.
+_PACKAGES = (
+    "accelerate",
+    "bitsandbytes",
+    "codetune",
+    "datasets",
+    "google-re2",
+    "numpy",
+    "orjson",
+    "peft",
+    "pydantic",
+    "rapidfuzz",
+    "safetensors",
+    "sqlalchemy",
+    "tokenizers",
+    "torch",
+    "transformers",
+    "tree-sitter",
+    "tree-sitter-python",
+    "triton",
+    "trl",
+    "zstandard",
+)
+# The only environment variables that are ever kept: they change results or speed, and hold no
+# secret.
+KEPT_VARIABLES = (
+    "CUBLAS_WORKSPACE_CONFIG",
+    "CUDA_VISIBLE_DEVICES",
+    "HF_HUB_OFFLINE",
+    "MKL_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "PYTHONHASHSEED",
+    "PYTORCH_CUDA_ALLOC_CONF",
+)
+_GIT_SECONDS = 10
+_CODE = ("*.py", "*.sh", "*.yaml", "*.toml")  # new files of other kinds are data
+_EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # what git calls a tree without files
+# No hook and no file-system monitor of the repository's own configuration is started.
+_SAFE = ("--no-optional-locks", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false")
+
+
+@dataclass(frozen=True)
+class CodeVersion:
+    """The code that runs: its commit, and a hash of what differs from it (None: nothing)."""
+
+    commit: str | None
+    diff_sha256: str | None
+
+
+def code_version(source: Path | None = None) -> CodeVersion:
+    """The version of the checkout that holds `source` (this package by default).
+
+    Both parts are None when the code does not lie in a git repository, is not tracked by it, or
+    there is no git.
+    """
+    place = Path(codetune.__file__).parent if source is None else source
+    top = _git(place, "rev-parse", "--show-toplevel")
+    if top is None or _git(place, "ls-files", "--error-unmatch", ".") is None:
+        return CodeVersion(None, None)
+    checkout = Path(top.decode(errors="surrogateescape").strip())
+    commit = _git(checkout, "rev-parse", "--verify", "--quiet", "HEAD")
+    base = commit.decode().strip() if commit else None
+    return CodeVersion(base, _difference(checkout, base))
+
+
+def environment(variables: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Python, platform, processor, GPU and package versions, as JSON values.
+
+    Of `variables` only those in `KEPT_VARIABLES` are kept. Equal machines give equal facts.
+    """
+    import psutil
+
+    kept = {name: variables[name] for name in KEPT_VARIABLES if variables and name in variables}
+    return {
+        "python": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "system": platform.system(),
+        "release": platform.release(),
+        "architecture": platform.machine(),
+        "cpu": _cpu_model(),
+        "cpu_count": psutil.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpus": _gpu_models(),
+        "nvidia_driver": _first_line(Path("/proc/driver/nvidia/version")),
+        "sqlite": sqlite3.sqlite_version,
+        "packages": {name: v for name in _PACKAGES if (v := _version(name)) is not None},
+        "variables": kept,
+    }
+
+
+def environment_hash(facts: Mapping[str, Any]) -> str:
+    """The id of an environment: equal facts, equal id."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _difference(checkout: Path, commit: str | None) -> str | None:
+    """A hash over changed files and new code files; None when there are none."""
+    options = ("--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames")
+    changed = _git(checkout, "diff", *options, commit or _EMPTY_TREE, "--")
+    listed = _git(checkout, "ls-files", "--others", "--exclude-standard", "-z", "--", *_CODE)
+    new = [name for name in (listed or b"").split(b"\0") if name]
+    digest = hashlib.sha256(changed or b"")
+    for name in new:
+        file = checkout / name.decode(errors="surrogateescape")
+        content = file.read_bytes() if file.is_file() and not file.is_symlink() else b""
+        digest.update(name + b"\0" + hashlib.sha256(content).digest())
+    return digest.hexdigest() if changed or new else None
+
+
+def _git(place: Path, *words: str) -> bytes | None:
+    """What git says, or None when it fails or is not there."""
+    command = ["git", *_SAFE, "-C", str(place), *words]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, stdin=subprocess.DEVNULL, timeout=_GIT_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu_model() -> str:
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text(errors="replace").splitlines() if facts.exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor()
+
+
+def _gpu_models() -> list[str]:
+    """Names of NVIDIA GPUs, from the driver's own files, so that no CUDA context is made."""
+    found = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    lines = [line for file in found for line in file.read_text(errors="replace").splitlines()]
+    return [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
+
+
+def _first_line(file: Path) -> str | None:
+    return file.read_text(errors="replace").partition("\n")[0] if file.exists() else None

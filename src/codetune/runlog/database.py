@@ -1,0 +1,141 @@
+"""Where the run database is, and how it is opened.
+
+SQLite: writers say `BEGIN IMMEDIATE` (a deferred transaction that reads first fails at once under
+contention, whatever the timeout), and the write-ahead log is used only when the linked SQLite has
+the fix for its reset race. PostgreSQL: short timeouts, so that a lost server cannot hold a run.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from codetune import artefact
+from codetune.errors import UserError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+DEFAULT = Path("logs/runs.db")
+BUSY_SECONDS = 10.0
+_CONNECT_SECONDS = 5
+_SHARED_FILESYSTEMS = {"nfs", "nfs4", "lustre", "cifs", "smb3", "gpfs", "beegfs", "fuse.sshfs"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A database: a SQLite file, or the URL of a PostgreSQL server."""
+
+    file: Path | None
+    url: str = ""
+
+    def __str__(self) -> str:
+        """What may be shown: never a user name, password or query of the URL."""
+        if self.file is not None:
+            return str(self.file)
+        parts = urlsplit(self.url)
+        return f"postgresql://{parts.hostname or ''}{parts.path}"
+
+    def __repr__(self) -> str:
+        return f"Place({self})"
+
+
+def locate(root: Path, database_url: str | None) -> Place:
+    """The database of the project at `root`; UserError for a URL that we cannot use."""
+    if not database_url:
+        return Place(root / DEFAULT)
+    scheme, separator, rest = database_url.partition("://")
+    if separator and scheme == "sqlite" and rest.startswith("/") and len(rest) > 1:
+        return Place(root / rest[1:])
+    if separator and scheme in ("postgres", "postgresql", "postgresql+psycopg"):
+        return Place(None, f"postgresql+psycopg://{rest}")
+    raise UserError(
+        f"DATABASE_URL: {scheme if separator else 'this'} is not a database we can use; "
+        "write postgresql://user@host/name or sqlite:///path/runs.db"
+    )
+
+
+def engine(place: Place, *, create: bool = False, foreign_keys: bool = True) -> Engine:
+    """An engine without a pool: each transaction opens its own connection, so that a database
+    that went away, or a file that was removed, is noticed at the next one.
+    """
+    from sqlalchemy import create_engine, event
+    from sqlalchemy.pool import NullPool
+
+    if place.file is None:
+        connect = {"connect_timeout": _CONNECT_SECONDS, "options": "-c statement_timeout=30000"}
+        try:
+            return create_engine(place.url, poolclass=NullPool, connect_args=connect)
+        except ModuleNotFoundError:
+            raise UserError(f"{place}: needs the driver psycopg; install psycopg[binary]") from None
+    file = place.file
+    opened = create_engine(
+        "sqlite://",
+        poolclass=NullPool,
+        creator=lambda: _connect(file, create=create, foreign_keys=foreign_keys),
+    )
+    event.listen(opened, "begin", _begin)
+    return opened
+
+
+@contextmanager
+def transaction(database: Engine, *, read_only: bool = False) -> Iterator[Connection]:
+    """A connection inside one transaction; a writer's locks at once."""
+    opening = database.connect().execution_options(codetune_read_only=read_only)
+    with opening as connection, connection.begin():
+        yield connection
+
+
+def wal_is_safe(version: tuple[int, int, int]) -> bool:
+    """True when SQLite `version` has the fix for the WAL-reset race (3.51.3 and two backports).
+
+    Source: https://sqlite.org/wal.html
+    """
+    backports = {(3, 50): 7, (3, 44): 6}
+    return version >= (3, 51, 3) or version[2] >= backports.get(version[:2], 1000)
+
+
+def check_filesystem(file: Path) -> None:
+    """UserError when `file` would lie on a network file system, whose locks cannot be trusted."""
+    import psutil
+
+    place = file.absolute()
+    mounts = psutil.disk_partitions(all=True)
+    above = [m for m in mounts if place.is_relative_to(m.mountpoint)]
+    kind = max(above, key=lambda m: len(m.mountpoint)).fstype if above else ""
+    if kind in _SHARED_FILESYSTEMS:
+        raise UserError(
+            f"{file}: lies on {kind}, where SQLite can lose data; set DATABASE_URL to a "
+            "PostgreSQL server, or to sqlite:////local/path/runs.db"
+        )
+
+
+def _connect(file: Path, *, create: bool, foreign_keys: bool) -> sqlite3.Connection:
+    if create:
+        artefact.private_dir(file.parent)
+    mode = "rwc" if create else "rw"
+    connection = sqlite3.connect(
+        f"file:{quote(str(file.absolute()))}?mode={mode}",
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    if create:
+        file.chmod(0o600)
+    connection.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
+    if not wal_is_safe(sqlite3.sqlite_version_info):
+        connection.execute("PRAGMA journal_mode=TRUNCATE")
+    elif create:  # lasts in the file; changing it later would need the file for itself
+        connection.execute("PRAGMA journal_mode=WAL")
+    return connection
+
+
+def _begin(connection: Any) -> None:
+    read_only = connection.get_execution_options().get("codetune_read_only", False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

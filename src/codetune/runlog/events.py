@@ -1,0 +1,124 @@
+"""What a run writes into its journal, and how it is read back.
+
+One record a line: `{"ts": ms UTC, "kind": ..., ...}`. Kinds: created, started, define, metric,
+input, output, tag, system, event, finished. Readers leave out kinds they do not know.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RUNS = Path("logs/runs")
+JOURNAL = "events.jsonl"
+_LONGEST_TEXT = 1000  # characters; longer values are texts, and texts stay out of the run log
+_SECRET_NAME = re.compile(r"(^|[_-])(token|password|passwd|secret|api_?key)$", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of a journal: where it starts and ends, in bytes, and what it says."""
+
+    start: int
+    end: int
+    fields: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """What kind of event this is; empty for a line that cannot be read."""
+        return str(self.fields.get("kind", ""))
+
+
+def journal_path(root: Path, run_id: str) -> Path:
+    """Where the journal of a run lies."""
+    return root / RUNS / run_id / JOURNAL
+
+
+def read(journal: Path, start: int = 0) -> Iterator[Record]:
+    """The records from byte `start` on. A torn last line is left for later; a damaged line (from
+    a disk that was full for a moment) comes as a record without fields.
+    """
+    with journal.open("rb") as source:
+        source.seek(start)
+        for line in source:
+            if not line.endswith(b"\n"):
+                return
+            end = start + len(line)
+            yield Record(start, end, _parsed(line))
+            start = end
+
+
+def finite(value: float) -> float | None:
+    """`value`, or None where JSON and SQLite have no number for it (NaN, infinities)."""
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def shown_argv(argv: Sequence[str]) -> list[str]:
+    """A command line fit for keeping: secrets hidden, long texts replaced by their length."""
+    words, hide = [], False
+    for word in argv:
+        name, equals, value = word.partition("=")
+        flag = name.startswith("--") and bool(_SECRET_NAME.search(name))
+        words.append("***" if hide else f"{name}=***" if flag and equals else _fit(word))
+        hide = flag and not equals
+    return words
+
+
+def flat_params(
+    config: Mapping[str, Any], differences: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """`{key: {text, num?, default?}}` of a resolved config, nested keys joined by dots.
+
+    `default` is there only where the value differs from it.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in config.items():
+        for name, leaf in _leaves(key, value):
+            found[name] = _param(name, leaf)
+            if key in differences:
+                default = differences[key].get("default")
+                found[name]["default"] = _param(name, _part(default, name[len(key) + 1 :]))["text"]
+    return found
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, part in value.items():
+            yield from _leaves(f"{name}.{key}", part)
+    else:
+        yield name, value
+
+
+def _part(value: Any, path: str) -> Any:
+    for key in path.split(".") if path else ():
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _param(name: str, value: Any) -> dict[str, Any]:
+    if _SECRET_NAME.search(name) and value:
+        return {"text": "***"}
+    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    numeric = isinstance(value, int | float) and finite(value) is not None
+    return {"text": _fit(text), **({"num": float(value)} if numeric else {})}
+
+
+def _fit(text: str) -> str:
+    if len(text) > _LONGEST_TEXT:
+        return f"<{len(text)} characters>"
+    return _URL_PASSWORD.sub(r"\1***", text)
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,1 @@
+"""Alembic migrations of the run database; `versions/` holds one file per revision."""
