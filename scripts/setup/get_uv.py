@@ -59,9 +59,7 @@ def main() -> int:
     fetch = [*pip, "install", "--quiet", "--upgrade", "--retries", "1", "--target", TOOLS / "uv"]
     fetched = subprocess.run([*fetch, wanted], capture_output=True, text=True, check=False)
     if fetched.returncode != 0 or not is_usable(private):
-        why = fetched.stderr.strip().splitlines()[-1:] or ["it does not run here"]
-        print(f"setup: no network? uv could not be fetched ({why[0]})", file=sys.stderr)
-        print("setup: connect, or install uv yourself, and run it again", file=sys.stderr)
+        print("setup: uv could not be fetched (no network?): connect, try again", file=sys.stderr)
         return 2
     print(private)
     return 0

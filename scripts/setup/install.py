@@ -58,24 +58,20 @@ def choose_home(torch: str | None) -> Path:
 
 
 def install(uv: str, home: Path, what: str, *args: str | Path) -> None:
-    """Installs what the arguments of `uv pip install` name."""
+    """Installs what the arguments of `uv pip install` name, once a trial run says that it can."""
+    command = [uv, "pip", "install", "--python", home / "bin" / "python", *args]
+    once = os.environ | {"UV_HTTP_RETRIES": "1", "UV_HTTP_TIMEOUT": "20"}
+    trial = subprocess.run(
+        [*command, "--dry-run"], cwd=ROOT, env=once, capture_output=True, text=True, check=False
+    )
+    if trial.returncode != 0 and NO_NETWORK.search(trial.stderr):
+        raise SetupError(f"{what}: no network, or no way to the package host: connect, try again")
+    if trial.returncode != 0:
+        raise SetupError(f"{what}: {' '.join(trial.stderr.split())[:240]}")
     say(f"installing {what}")
     quiet = [] if sys.stderr.isatty() else ["--quiet"]  # a list of 80 packages helps in no log
-    command = [uv, "pip", "install", *quiet, "--python", home / "bin" / "python", *args]
-    if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
-        raise SetupError(f"{what}: {obstacle(uv, home, *args) or 'failed, for the reason above'}")
-
-
-def obstacle(uv: str, home: Path, *args: str | Path) -> str:
-    """What would keep `install` from working, found out without installing; "" for nothing."""
-    command = [uv, "pip", "install", "--dry-run", "--python", home / "bin" / "python", *args]
-    once = os.environ | {"UV_HTTP_RETRIES": "0", "UV_HTTP_TIMEOUT": "20"}
-    tried = subprocess.run(command, cwd=ROOT, env=once, capture_output=True, text=True, check=False)
-    if tried.returncode == 0:
-        return ""
-    if NO_NETWORK.search(tried.stderr):
-        return "its package host cannot be reached (no network?)"
-    return " ".join(tried.stderr.split())[:240]
+    if subprocess.run([*command, *quiet], cwd=ROOT, check=False).returncode != 0:
+        raise SetupError(f"{what} could not be installed, for the reason above")
 
 
 def make_environment(uv: str, home: Path, torch: str | None) -> None:
@@ -101,13 +97,13 @@ def install_torch(uv: str, home: Path, torch: str | None) -> None:
     plan = json.loads(decide)
     say(plan["reason"])
     for attempt in plan["attempts"]:
-        args = ["--reinstall-package", "torch", *attempt["args"]]
-        why = obstacle(uv, home, *args)
-        if not why:
-            install(uv, home, f"torch: {attempt['label']}", *args)
+        try:
+            install(uv, home, attempt["label"], "--reinstall-package", "torch", *attempt["args"])
+        except SetupError as problem:
+            say(f"skipped {problem}")
+        else:
             return
-        say(f"not {attempt['label']}: {why}")
-    raise SetupError("no build of torch could be installed: connect to the network and try again")
+    raise SetupError("no build of torch could be installed, for the reasons above")
 
 
 def setup(fingerprint: str, level: str, torch: str | None) -> None:
@@ -126,7 +122,7 @@ def setup(fingerprint: str, level: str, torch: str | None) -> None:
         [sys.executable, HERE / "get_uv.py"], stdout=subprocess.PIPE, text=True, check=False
     ).stdout.strip()
     if not uv:
-        raise SetupError("nothing was changed")
+        raise SetupError("nothing was installed, for the reason above")
     make_environment(uv, home, torch)
     (home / STAMP).unlink(missing_ok=True)
     install_torch(uv, home, torch)

@@ -44,7 +44,7 @@ class Attempt:
     args: list[str]
 
 
-LAST_CUDA_11 = Attempt("torch 2.7.1 for CUDA 11.8", ["--torch-backend=cu118", "torch==2.7.1"])
+LAST_CUDA_11 = Attempt("torch 2.7.1, cu118 build", ["--torch-backend=cu118", "torch==2.7.1"])
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ def plan(wanted: str, gpu: Gpu | None, find_links: list[str], tested: str) -> Pl
 
     A CPU build comes without dependencies: base.txt pins them all. A CUDA build brings its own.
     """
-    cpu = [Attempt("the CPU build", ["--no-deps", "--torch-backend=cpu", tested])]
+    cpu = [Attempt("torch, CPU build", ["--no-deps", "--torch-backend=cpu", tested])]
     if find_links:
         links = [word for link in find_links for word in ("--find-links", link)]
         args = ["--no-deps", "--no-index", *links, tested]
-        cpu.append(Attempt("the wheel in pip's find-links", args))
-    default = Attempt("the default build of the package index", [SUPPORTED])
+        cpu.append(Attempt("torch, CPU wheel from pip's find-links", args))
+    default = Attempt("torch, default build of the package index (large)", [SUPPORTED])
     if wanted == "auto":
         return _automatic(gpu, [*cpu, default])
     asked = {"keep": [], "cpu": cpu, "default": [default], "cu118": [LAST_CUDA_11]}
@@ -87,7 +87,7 @@ def _automatic(gpu: Gpu | None, cpu: list[Attempt]) -> Plan:
 
 
 def _backend(name: str) -> Attempt:
-    return Attempt(f"torch backend {name}", [f"--torch-backend={name}", SUPPORTED])
+    return Attempt(f"torch, {name} build", [f"--torch-backend={name}", SUPPORTED])
 
 
 def parse_gpu(smi: str) -> Gpu | None:
