@@ -300,6 +300,20 @@ def staged_directory(final: Path, origin: Origin, **facts: Any) -> Iterator[Path
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def write_plain(path: Path, text: str) -> Path:
+    """Writes a text file inside a staged folder, whose manifest will cover it."""
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> Path:
+    """Writes a large file inside a staged folder piece by piece; its manifest will cover it."""
+    with path.open("wb") as out:
+        for chunk in chunks:
+            out.write(chunk)
+    return path
+
+
 def publish_directory(staging: Path, final: Path, origin: Origin, **facts: Any) -> None:
     """Seals `staging` with a manifest and renames it onto `final`."""
     files = {}

@@ -33,7 +33,7 @@ class Config(pydantic.BaseModel):
     )
 
 
-def knob(
+def knob(  # noqa: PLR0913 - one argument per fact about a knob
     default: Any,
     why: str,
     *,

@@ -7,11 +7,13 @@ translation of errors into one line and an exit code.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +37,8 @@ _QUIET_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "OMP_WAIT_POLICY": "PASSIVE",
 }
+# Their notes repeat per product or per step and leave the user nothing to do.
+_QUIET_LOGGERS = ("accelerate", "bitsandbytes", "peft", "transformers", "trl")
 PARENT_RUN = "CODETUNE_PARENT_RUN"
 
 
@@ -70,17 +74,19 @@ class Report:
         }
 
 
-def main(
+def main(  # noqa: PLR0913 - what a stage may say about itself
     doc: str | None,
     config_type: type[C],
     run: Callable[[C, Run], Report],
     *,
     stage: str,
     version: int = 1,
+    default_config: Path | None = None,
     argv: Sequence[str] | None = None,
 ) -> int:
     """Runs a stage from its command line; returns the exit code.
 
+    Without `--config`, `default_config` is read when it is there, and said.
     0 done or up to date, 1 a bug, 2 the user's input, 3 refused, 4 inconclusive, 130/143
     interrupted after a safe save.
     """
@@ -91,7 +97,11 @@ def main(
         if options.schema:
             console.emit(json.dumps(config_type.model_json_schema(), indent=1))
             return DONE
-        config, more = resolve(config_type, options.config, flags)
+        file = options.config
+        if file is None and default_config is not None and default_config.exists():
+            file = default_config
+            notes.append(f"settings from {file}")
+        config, more = resolve(config_type, file, flags)
     except UserError as problem:
         console.fail(problem)
         return USER
@@ -136,18 +146,18 @@ def _recorded(config: C, run: Callable[[C, Run], Report], call: _Invocation) -> 
         console.warn(str(signalled) or "interrupted; run the same command again to go on")
         log.finish("interrupted", "SIGTERM" if code == 143 else "Ctrl-C")
         return code
-    except Exception as bug:
+    except Exception as bug:  # noqa: BLE001 - the one place: it keeps the traceback, exit 1
         traceback.print_exc()
         log.finish("failed", f"{type(bug).__name__}: {bug}")
         return BUG
     for key, value in report.metrics.items():
         log.metric(key, value)
-    log.finish("refused" if report.refused else _STATUS[report.status], report.refused or "")
+    ended: Literal["finished", "up to date"] = (
+        "finished" if report.status == "done" else "up to date"
+    )
+    log.finish("refused" if report.refused else ended, report.refused or "")
     _show(report, log, call, time.monotonic() - started)
     return REFUSED if report.refused else report.exit_code
-
-
-_STATUS = {"done": "finished", "up to date": "up to date"}
 
 
 def _open_run(config: Config, call: _Invocation) -> Run:
@@ -176,9 +186,12 @@ def load_environment() -> None:
     load_dotenv(Path.cwd() / ".env", override=False)
     for name, value in _QUIET_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    for name in _QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl|peft")
 
 
-def _terminate(number: int, frame: object) -> None:
+def _terminate(*_: object) -> None:
     raise Terminated
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from codetune.errors import UserError
 from codetune.models.dtype import choose_dtype, pick_device
@@ -42,12 +42,12 @@ def load_base(
     `quant`: 4bit (NF4 with double quantisation by default), 8bit (LLM.int8) or none.
     """
     import transformers
+    from transformers.utils import logging as bars
 
     inspect_model(path)
     place = pick_device(device)
     choice = choose_dtype(place, dtype)
-    transformers.utils.logging.disable_progress_bar()
-    quieten_libraries()
+    cast(Any, bars).disable_progress_bar()
     try:
         model: Any = transformers.AutoModelForCausalLM.from_pretrained(
             path,
@@ -98,14 +98,6 @@ def make_safe_for_cpu(model: Any) -> int:
     for layer in layers:
         layer.support_avx512bf16_for_cpu = False
     return len(layers)
-
-
-def quieten_libraries() -> None:
-    """Silences notes that repeat per product or per step and tell the user nothing to do."""
-    import logging
-
-    for name in ("bitsandbytes", "accelerate", "trl", "transformers", "peft", "torch.distributed"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _quantisation(quant: Quant, dtype: torch.dtype, quant_type: str, double_quant: bool) -> Any:

@@ -1,0 +1,157 @@
+"""train/eval rows and a base model in, a LoRA adapter out.
+
+The base is loaded in 4 bits (NF4, double quantisation), every linear layer gets an adapter, and
+only the tokens that a row marks as trained carry loss. Evaluates as it goes, keeps the best,
+stops early, and goes on after a kill from the newest checkpoint that verifies.
+
+    ./scripts.sh train --config configs/train/default.yaml --model_name_or_path PATH
+"""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codetune import stage
+from codetune.errors import UserError
+from codetune.training.recipe import TrainConfig
+
+if TYPE_CHECKING:
+    from codetune.runlog import Run
+    from codetune.training.assemble import Work
+
+DEFAULT_CONFIG = Path("configs/train/default.yaml")
+
+
+def run(config: TrainConfig, log: Run) -> stage.Report:
+    """Trains, or says that the adapter is up to date."""
+    from codetune import artefact, models, tokens
+    from codetune.artefact import Input
+
+    facts = models.inspect_model(models.find_model(config.model_name_or_path))
+    tok = tokens.load(facts.path)
+    inputs = [
+        Input("train", artefact.input_file(config.train_file).sha256),
+        Input("eval", artefact.input_file(config.eval_file).sha256),
+        Input("base", facts.weights_sha256),
+        Input("tokenizer", tok.fingerprint),
+    ]
+    for source in inputs:
+        log.input(source, source.path)
+    origin = log.origin(config, inputs)
+    adapter = config.run_dir / "adapter"
+    if artefact.is_current(adapter, origin):
+        log.output(adapter, "adapter")
+        headline = f"{adapter} was made from these rows, base and recipe"
+        return stage.Report(headline, status="up to date", outputs=(adapter,))
+
+    from codetune.training.assemble import Work
+    from codetune.training.data import token_table
+
+    cache = Path("outputs/.tokens")
+    train = token_table(config.train_file, tok, config.max_length, cache)
+    held_out = token_table(config.eval_file, tok, config.max_length, cache)
+    return _train(Work(config, facts, tok, train, held_out, origin), log)
+
+
+def _train(work: Work, log: Run) -> stage.Report:
+    from codetune import console, models
+    from codetune.training.adapter import publish_adapter
+    from codetune.training.assemble import build_trainer, planned_steps
+    from codetune.training.callbacks import Bar, Recorder, SafeStop
+    from codetune.training.checkpoints import newest_valid
+
+    config, checkpoints = work.config, work.config.run_dir / "checkpoints"
+    _say_what(work)
+    if config.resume == "never":
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    resumed = newest_valid(checkpoints, work.origin)
+    loaded = models.load_base(
+        work.facts.path,
+        config.quant,
+        config.dtype,
+        config.device,
+        quant_type=config.bnb_4bit_quant_type,
+        double_quant=config.bnb_4bit_use_double_quant,
+    )
+    console.say(f"base: {loaded.quant} on {loaded.device}, {loaded.dtype} ({loaded.reason})")
+    trainer = build_trainer(work, loaded, checkpoints, measure_base=resumed is None)
+    recorder, stop = Recorder(log, Path("runs") / config.run_name), SafeStop()
+    started = time.monotonic()
+    with console.progress("training steps", planned_steps(trainer)) as bar:
+        for callback in (recorder, Bar(bar), stop):
+            trainer.add_callback(callback)
+        if resumed is not None:
+            console.say(f"going on from {resumed}")
+        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    seconds = time.monotonic() - started
+    if stop.signalled is not None:
+        raise _interruption(stop.signalled)
+    target = config.run_dir / "adapter"
+    adapter = publish_adapter(trainer.model, work.facts, work.tok, target, work.origin)
+    log.output(adapter, "adapter")
+    return _report(work, trainer, recorder.curve, adapter, seconds)
+
+
+def _say_what(work: Work) -> None:
+    from codetune import console
+    from codetune.config import differences
+
+    for name, change in differences(work.config).items():
+        console.say(f"  {name} = {change['value']} (default {change['default']})")
+    console.say(
+        f"{work.train.counts.kept:,} rows, {work.train.n_tokens:,} tokens, "
+        f"{work.train.n_trained:,} of them trained; {work.held_out.counts.kept:,} rows held out"
+    )
+
+
+def _interruption(number: int) -> BaseException:
+    text = "stopped with a checkpoint; run the same command again to go on"
+    return stage.Terminated(text) if number == signal.SIGTERM else KeyboardInterrupt(text)
+
+
+def _report(
+    work: Work, trainer: Any, curve: dict[str, Any], adapter: Path, seconds: float
+) -> stage.Report:
+    from codetune import console
+    from codetune.training.plot import draw_curves
+
+    state, evals = trainer.state, curve.get("eval_loss", [])
+    if not evals:
+        raise UserError("training ended without an evaluation; lower --eval_steps")
+    best = evals[-1][1] if state.best_metric is None else state.best_metric
+    trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    speed = trainer.tokens_seen / seconds
+    rows = [
+        ["steps", f"{state.global_step:,}"],
+        ["best step", f"{state.best_global_step or state.global_step:,}"],
+        ["eval loss, first", f"{evals[0][1]:.4f}"],
+        ["eval loss, best", f"{best:.4f}"],
+        ["trained parameters", f"{trained:,}"],
+        ["tokens per second", f"{speed:,.0f}"],
+        ["peak memory", f"{peak:,.0f} MiB"],
+    ]
+    plot = draw_curves(curve, work.config.run_dir / "loss.png", work.origin)
+    return stage.Report(
+        headline=f"{adapter}: eval loss {evals[0][1]:.4f} -> {best:.4f}",
+        outputs=(adapter, plot),
+        counts={"train rows": work.train.counts, "eval rows": work.held_out.counts},
+        metrics={
+            "eval_loss_best": best,
+            "tokens_per_second": speed,
+            "train_seconds": seconds,
+            "peak_rss_mib": peak,
+        },
+        tables=(console.table("training", ["what", "value"], rows),),
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(
+        stage.main(__doc__, TrainConfig, run, stage="train", default_config=DEFAULT_CONFIG)
+    )

@@ -1,0 +1,121 @@
+"""What happens beside the steps: records, the progress bar, and stopping safely on a signal."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+from transformers import TrainerCallback
+
+from codetune import console
+
+# How Transformers spells them, and how they are registered: key, unit, direction.
+METRICS = {
+    "loss": ("train_loss", "nats/token", "lower"),
+    "eval_loss": ("eval_loss", "nats/token", "lower"),
+    "learning_rate": ("learning_rate", "1/step", "none"),
+    "grad_norm": ("grad_norm", "1", "none"),
+}
+
+
+class MetricLog(Protocol):
+    """The part of a run record that training needs."""
+
+    def define(self, key: str, unit: str, direction: str, version: int = 1) -> None:
+        """Registers a metric once."""
+
+    def metric(self, key: str, value: float, step: int = 0) -> None:
+        """Records one value."""
+
+
+class Recorder(TrainerCallback):
+    """Every logged value goes to the run log and to TensorBoard; `curve` keeps (step, value)."""
+
+    def __init__(self, log: MetricLog, tensorboard_dir: Path) -> None:
+        self._log, self._dir = log, tensorboard_dir
+        self._writer: Any = None
+        self.curve: dict[str, list[tuple[int, float]]] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Opens the TensorBoard file; steps after the resumed one replace older ones."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        for key, unit, direction in METRICS.values():
+            self._log.define(key, unit, direction)
+        make: Any = SummaryWriter
+        self._writer = make(str(self._dir), purge_step=state.global_step + 1)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Records what was logged at this step."""
+        for name, (key, _, _) in METRICS.items():
+            if name in (logs or {}):
+                value = float(logs[name])
+                self._log.metric(key, value, state.global_step)
+                self.curve.setdefault(key, []).append((state.global_step, value))
+                if self._writer is not None:
+                    self._writer.add_scalar(key, value, state.global_step)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Closes the TensorBoard file."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+class Bar(TrainerCallback):
+    """Moves a progress bar by one per optimizer step, with a line at each evaluation."""
+
+    def __init__(self, bar: console.Progress) -> None:
+        self._bar, self._started = bar, time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Steps done before a resume count as done."""
+        self._bar.advance(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """One step done."""
+        self._bar.advance()
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any
+    ) -> None:
+        """Says the eval loss."""
+        spent = time.monotonic() - self._started
+        loss = (metrics or {}).get("eval_loss", float("nan"))
+        console.say(f"step {state.global_step}: eval loss {loss:.4f} after {spent:.0f} s")
+
+
+class SafeStop(TrainerCallback):
+    """Ctrl-C and SIGTERM end training after the current step, with a checkpoint.
+
+    `signalled` is the signal's number afterwards, or None. A second signal ends at once.
+    """
+
+    def __init__(self) -> None:
+        self.signalled: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Takes over both signals."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Saves and stops when a signal came during the step."""
+        if self.signalled is not None:
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Gives the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: object) -> None:
+        if self.signalled is not None:
+            signal.signal(number, self._before[number])
+            signal.raise_signal(number)
+            return
+        self.signalled = number
+        console.say("stopping after this step, with a checkpoint (again: stop at once)")

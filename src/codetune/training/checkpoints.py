@@ -1,0 +1,68 @@
+"""Checkpoints that are complete or absent, and the choice of the one to go on from."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from codetune import artefact, console
+from codetune.artefact import Origin
+from codetune.errors import UserError
+
+STATE_FILE = "trainer.safetensors"
+_NAME = re.compile(r"checkpoint-(\d+)")
+
+
+def checkpoint_dir(folder: Path, step: int) -> Path:
+    """Where the checkpoint of `step` lies; the name is the one Transformers uses."""
+    return folder / f"checkpoint-{step}"
+
+
+def all_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints in `folder`, oldest first; nothing is verified."""
+    found = {int(m[1]): p for p in folder.glob("checkpoint-*") if (m := _NAME.fullmatch(p.name))}
+    return [found[step] for step in sorted(found)]
+
+
+def newest_valid(folder: Path, origin: Origin) -> Path | None:
+    """The newest checkpoint that verifies, or None; damaged ones are named and set aside.
+
+    UserError when the checkpoints come from other data, another base, or another recipe.
+    """
+    if not folder.exists():
+        return None
+    artefact.sweep(folder)
+    for candidate in reversed(all_checkpoints(folder)):
+        problem = artefact.verify(candidate)
+        if problem is not None:
+            console.warn(f"{problem}; an older checkpoint is used")
+            # Out of the way, or the next save at this step would find it standing there.
+            shutil.rmtree(candidate)
+            continue
+        _refuse_other_origin(candidate, origin)
+        return candidate
+    return None
+
+
+def prune(folder: Path, keep_last: int, best: Path | None) -> None:
+    """Removes all but the newest `keep_last` checkpoints and `best`."""
+    for old in all_checkpoints(folder)[:-keep_last]:
+        if best is None or old.resolve() != best.resolve():
+            shutil.rmtree(old)
+
+
+def _refuse_other_origin(checkpoint: Path, origin: Origin) -> None:
+    manifest, wanted = artefact.read_manifest(checkpoint), origin.as_dict()
+    if {key: manifest.get(key) for key in wanted} == wanted:
+        return
+    theirs = {entry["path"]: entry["sha256"] for entry in manifest.get("inputs", [])}
+    ours = {entry["path"]: entry["sha256"] for entry in wanted["inputs"]}
+    changed = sorted(k for k in theirs | ours if theirs.get(k) != ours.get(k))
+    if manifest.get("config_sha256") != wanted["config_sha256"]:
+        changed.insert(0, "the recipe")
+    what = ", ".join(changed) or "the program's version"
+    raise UserError(
+        f"{checkpoint.parent}: holds checkpoints of another run ({what} changed); "
+        "choose another --run_name, or pass --resume never to start over"
+    )

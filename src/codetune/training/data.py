@@ -1,0 +1,107 @@
+"""Rows to tables of token ids: made once per content, memory-mapped, packed by plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codetune import artefact, console, sample, tokens
+from codetune.artefact import Counts, Input, Origin
+from codetune.errors import UserError
+from codetune.tokens import RowDropped
+from codetune.tokens.packing import plan
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+TABLE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """Token ids of a row file: columns `input_ids` and `labels`, one row per kept sample."""
+
+    dataset: Dataset
+    counts: Counts
+    n_tokens: int
+    n_trained: int
+
+
+def token_table(file: Path, tok: tokens.Tokenizer, max_length: int, cache: Path) -> TokenTable:
+    """The table of `file`, from the cache below `cache` or made now.
+
+    UserError when no row is left.
+    """
+    source = artefact.input_file(file)
+    settings = sample.digest("tokens", tok.fingerprint, str(max_length), n=64)
+    origin = Origin("tokens", TABLE_VERSION, settings, (Input("rows", source.sha256),))
+    folder = cache / sample.digest(settings, source.sha256, n=16)
+    if not artefact.is_current(folder, origin):
+        _make_table(file, tok, max_length, folder, origin)
+    return _open_table(folder)
+
+
+def packed(dataset: Dataset, capacity: int) -> Dataset:
+    """Rows joined into sequences of at most `capacity` tokens; `seq_lengths` marks the borders."""
+    from datasets import Dataset as Table
+
+    lengths = [len(ids) for ids in dataset["input_ids"]]
+
+    def joined() -> Iterator[dict[str, list[int]]]:
+        for members in plan(lengths, capacity):
+            rows = [dataset[int(i)] for i in members]
+            yield {
+                "input_ids": [t for row in rows for t in row["input_ids"]],
+                "labels": [t for row in rows for t in row["labels"]],
+                "seq_lengths": [len(row["input_ids"]) for row in rows],
+            }
+
+    return Table.from_list(list(joined()))
+
+
+def _make_table(
+    file: Path, tok: tokens.Tokenizer, max_length: int, folder: Path, origin: Origin
+) -> None:
+    from datasets import Dataset as Table
+    from datasets import disable_progress_bars
+
+    counts = Counts()
+    rows = list(_tokenised(file, tok, max_length, counts))
+    if not rows:
+        raise UserError(f"{file}: no row can be trained on {counts.dropped}; see check-lengths")
+    trained = sum(1 for row in rows for label in row["labels"] if label != -100)
+    total = sum(len(row["input_ids"]) for row in rows)
+    facts = {"counts": counts.as_dict(), "n_tokens": total, "n_trained": trained}
+    disable_progress_bars()
+    with artefact.staged_directory(folder, origin, **facts) as staging:
+        Table.from_list(rows).save_to_disk(str(staging))
+
+
+def _tokenised(
+    file: Path, tok: tokens.Tokenizer, max_length: int, counts: Counts
+) -> Iterator[dict[str, list[int]]]:
+    with console.progress(f"tokens of {file.name}") as bar:
+        for number, line in artefact.read_rows(file):
+            try:
+                made = tokens.tokenise(sample.parse(line), tok, max_length)
+            except RowDropped as dropped:
+                counts.drop(dropped.reason)
+                continue
+            except sample.BadRow as bad:
+                raise UserError(f"{file}, line {number}: {bad.reason}; run data again") from None
+            counts.keep()
+            bar.advance()
+            # The first token is never predicted; its label would be counted and not trained.
+            yield {"input_ids": made.input_ids, "labels": [-100, *made.labels[1:]]}
+
+
+def _open_table(folder: Path) -> TokenTable:
+    from datasets import load_from_disk
+
+    facts: dict[str, Any] = artefact.read_manifest(folder)
+    account = facts["counts"]
+    counts = Counts(account["kept"], dict(account["dropped"]))
+    dataset: Any = load_from_disk(str(folder))
+    return TokenTable(dataset, counts, facts["n_tokens"], facts["n_trained"])
