@@ -50,6 +50,7 @@ class Comparison:
         """The JSON document."""
         return {
             "verdict": self.verdict,
+            "headline": self.headline,
             "reason": self.reason,
             "primary": LOSS,
             "n_rows": self.primary.n,

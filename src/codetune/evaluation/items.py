@@ -15,6 +15,7 @@ import orjson
 from codetune import artefact, sample, tokens
 from codetune.errors import UserError
 
+NOT_IN_SUBSET = "not_in_subset"
 _TAIL = 2_000
 
 
@@ -48,7 +49,7 @@ class Item:
     @property
     def n_trained(self) -> int:
         """Number of tokens that carry loss."""
-        return sum(label != tokens.IGNORED for label in self.tokens.labels)
+        return self.tokens.trained
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def load(
     chosen: dict[int, Item] = {}
     for place in order:
         if max_items is not None and len(chosen) >= max_items:
-            counts.drop("not_in_subset")
+            counts.drop(NOT_IN_SUBSET)
             continue
         try:
             chosen[place] = Item(rows[place], tokens.tokenise(rows[place], tok, max_length))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -57,6 +57,26 @@ class Delta:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Logged:
+    """One value for the run log, with what it means."""
+
+    key: str
+    value: float
+    unit: str
+    direction: Direction
+    version: int
+
+
+def to_log(found: Mapping[str, Delta]) -> list[Logged]:
+    """Base, tuned and difference of every metric, under keys such as `loss_tuned`."""
+    return [
+        Logged(f"{name}_{side}", value, delta.unit, delta.direction, METRICS[name].version)
+        for name, delta in found.items()
+        for side, value in (("base", delta.base), ("tuned", delta.tuned), ("delta", delta.delta))
+    ]
+
+
 def deltas(base: Sequence[Scored], tuned: Sequence[Scored], *, seed: int = 0) -> dict[str, Delta]:
     """Every metric that at least one row has, paired by position. Empty for no rows."""
     found = {}
@@ -73,15 +93,20 @@ def deltas(base: Sequence[Scored], tuned: Sequence[Scored], *, seed: int = 0) ->
     return found
 
 
-def means(rows: Sequence[Scored]) -> dict[str, tuple[float, int]]:
-    """Mean and number of rows of every metric of one model."""
-    found = {}
-    for name in METRICS:
-        values = [row.scores[name] for row in rows if name in row.scores]
+def means(rows: Sequence[Scored]) -> dict[str, dict[str, Any]]:
+    """Every metric of one model alone: `{"value", "n", "direction", "unit"}` by name."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, metric in METRICS.items():
+        key = LOSS if name == PERPLEXITY else name
+        values = [row.scores[key] for row in rows if key in row.scores]
         if values:
-            found[name] = (math.fsum(values) / len(values), len(values))
-            if name == LOSS:
-                found[PERPLEXITY] = (math.exp(found[LOSS][0]), len(values))
+            mean = math.fsum(values) / len(values)
+            found[name] = {
+                "value": math.exp(mean) if name == PERPLEXITY else mean,
+                "n": len(values),
+                "direction": metric.direction,
+                "unit": metric.unit,
+            }
     return found
 
 

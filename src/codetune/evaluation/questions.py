@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from codetune import tokens
+from codetune import console, tokens
 from codetune.errors import UserError
 from codetune.evaluation.generate import complete
 
@@ -33,6 +33,14 @@ def ask(
     """The model's greedy answers, through its chat template where it has one."""
     prompts = [_prompt(question, tok) for question in questions]
     return [made.text for made in complete(model, prompts, tok, max_new_tokens=max_new_tokens)]
+
+
+def show(questions: Sequence[str], answers: Mapping[str, Sequence[str]]) -> None:
+    """Questions with the answers of each side, for a terminal."""
+    for place, question in enumerate(questions):
+        console.say(f"\n> {question}")
+        for side, given in answers.items():
+            console.say(f"\n[{side}]\n{given[place]}")
 
 
 def _prompt(question: str, tok: tokens.Tokenizer) -> tokens.Prompt:

@@ -35,7 +35,12 @@ def write(
     artefact.write_text(folder / MARKDOWN, markdown(found, title), origin)
     document = json.dumps(found.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
     artefact.write_text(folder / JSON, document + "\n", origin, counts)
-    return tuple(folder / name for name in (JSON, MARKDOWN, HTML, ROWS))
+    return files(folder)
+
+
+def files(folder: Path) -> tuple[Path, ...]:
+    """The files of a report, the one to open last."""
+    return tuple(folder / name for name in (JSON, ROWS, MARKDOWN, HTML))
 
 
 def markdown(found: Comparison, title: str) -> str:

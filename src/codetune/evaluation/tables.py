@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from codetune import console
 from codetune.evaluation.metrics import METRICS, Delta, as_effect
@@ -51,6 +51,15 @@ def console_table(title: str, rows: Sequence[MetricRow]) -> console.Table:
     return console.table(title, COLUMNS, [row.cells() for row in rows])
 
 
+def baseline_table(title: str, metrics: Mapping[str, Mapping[str, Any]]) -> console.Table:
+    """One model's metrics, as `metrics.means` gives them, for a terminal."""
+    rows = [
+        [METRICS[name].title, value(found["unit"], found["value"]), f"{found['n']:,}"]
+        for name, found in metrics.items()
+    ]
+    return console.table(title, ["", "value", "rows"], rows)
+
+
 def markdown_table(rows: Sequence[MetricRow]) -> str:
     """The same table in Markdown; parts become rows of their own."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * (len(COLUMNS) - 1)]
@@ -87,9 +96,9 @@ def difference(delta: Delta) -> str:
     return _signed(delta, delta.delta) + points
 
 
-def value(delta: Delta, number: float) -> str:
-    """A value of the metric: shares as per cent, the rest with four decimals or fewer."""
-    if delta.unit == _SHARE:
+def value(unit: str, number: float) -> str:
+    """A value in `unit`: shares as per cent, the rest with four decimals or fewer."""
+    if unit == _SHARE:
         return f"{number:.1%}".replace("%", " %")
     return f"{number:.4f}" if abs(number) < 100 else f"{number:,.1f}"
 
@@ -97,8 +106,8 @@ def value(delta: Delta, number: float) -> str:
 def _row(name: str, delta: Delta, part: str) -> MetricRow:
     return MetricRow(
         title=METRICS[name].title,
-        base=value(delta, delta.base),
-        tuned=value(delta, delta.tuned),
+        base=value(delta.unit, delta.base),
+        tuned=value(delta.unit, delta.tuned),
         delta=difference(delta),
         interval=interval(delta),
         n=f"{delta.n:,}",
