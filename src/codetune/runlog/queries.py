@@ -1,0 +1,109 @@
+"""Questions to the run database, of this checkout's runs and of others that share it.
+
+Before it answers, it is brought up to the journals of this checkout, so that a run that lost the
+database, or died, is there with everything it wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, select
+from sqlalchemy.exc import DBAPIError
+
+from codetune import console
+from codetune.errors import UserError
+from codetune.runlog import events, schema
+from codetune.runlog.database import Place, engine, locate, transaction
+from codetune.runlog.details import RunDetails, details_of
+from codetune.runlog.index import forget_run, index_run, lagging
+from codetune.runlog.local import RunRow, run_ids
+from codetune.runlog.revision import prepare, reason, unusable
+from codetune.runlog.rows import rows_of
+
+
+def list_runs(
+    root: Path, *, stage: str | None = None, limit: int = 20, database_url: str | None = None
+) -> list[RunRow]:
+    """The newest runs, newest first. UserError when the database cannot be used."""
+    wanted = select(schema.run).order_by(schema.run.c.id.desc()).limit(limit)
+    if stage:
+        wanted = wanted.where(schema.run.c.stage == stage)
+    place = locate(root, database_url)
+    if _is_new(root, place):
+        return []
+    with _reading(root, place) as connection:
+        return rows_of(connection, wanted)
+
+
+def get_run(root: Path, name: str, *, database_url: str | None = None) -> RunDetails:
+    """The run with this id, the newest with this name, or the only one whose id begins or ends
+    with it. UserError when there is none, or more than one.
+    """
+    place = locate(root, database_url)
+    if _is_new(root, place):
+        raise UserError(f"no run is called {name!r}: there are no runs here yet")
+    with _reading(root, place) as connection:
+        return details_of(connection, _found(connection, name))
+
+
+def reindex(root: Path, *, database_url: str | None = None) -> int:
+    """Rebuilds the rows of this checkout's runs from their journals; returns how many runs.
+
+    Runs of other checkouts that share the database stay.
+    """
+    place = locate(root, database_url)
+    prepare(place)
+    database = engine(place)
+    names = run_ids(root)
+    try:
+        for run_id in names:
+            forget_run(database, run_id)
+            index_run(database, events.journal_path(root, run_id))
+    except DBAPIError as problem:
+        raise unusable(place, problem.orig) from None
+    return len(names)
+
+
+def _is_new(root: Path, place: Place) -> bool:
+    """True where nothing ever ran: looking must not create a database there."""
+    return place.file is not None and not place.file.exists() and not run_ids(root)
+
+
+@contextmanager
+def _reading(root: Path, place: Place) -> Iterator[Connection]:
+    """A connection for reading, after catching up with the journals."""
+    prepare(place)
+    database = engine(place)
+    try:
+        _catch_up(database, root)
+    except DBAPIError as problem:
+        console.warn(f"{place}: not all runs are up to date ({reason(place, problem.orig)})")
+    try:
+        with transaction(database, read_only=True) as connection:
+            yield connection
+    except DBAPIError as problem:
+        raise unusable(place, problem.orig) from None
+
+
+def _catch_up(database: Engine, root: Path) -> None:
+    for journal in lagging(database, root):
+        index_run(database, journal)
+
+
+def _found(connection: Connection, name: str) -> str:
+    run = schema.run.c
+    exact = select(run.id).where((run.id == name.upper()) | (run.name == name))
+    found = connection.execute(exact.order_by(run.id.desc())).scalars().first()
+    if found:
+        return str(found)
+    part = name.upper()
+    near = run.id.startswith(part, autoescape=True) | run.id.endswith(part, autoescape=True)
+    ids = connection.execute(select(run.id).where(near).order_by(run.id.desc())).scalars().all()
+    if len(ids) == 1:
+        return str(ids[0])
+    if not ids:
+        raise UserError(f"no run is called {name!r}; `runs list` shows them")
+    raise UserError(f"{len(ids)} runs have ids like {name!r}; write more of it")
