@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import orjson
 
 from codetune.errors import UserError
 from codetune.sample import ROLES
@@ -56,7 +55,7 @@ def render(row: Mapping[str, Any], tok: Tokenizer) -> Rendered:
         raise UserError(
             f"{tok.path}: no chat template (chat_template.jinja); use an Instruct model for chat"
         )
-    marker = free_marker(orjson.dumps([row["messages"], row.get("tools")]).decode())
+    marker = free_marker(json.dumps([row["messages"], row.get("tools")], ensure_ascii=False))
     if marker is None:
         raise RowDropped("no_free_marker")
     messages = [_message(m, tok.control, marker) for m in row["messages"]]
@@ -72,10 +71,10 @@ def trained_spans(row: Mapping[str, Any], rendered: Rendered, tok: Tokenizer) ->
     """Where the answers that carry loss stand in the rendered text, in order.
 
     Raises `UserError` for a template that is not prefix-stable on this conversation: what it
-    renders before an answer must be what stands before it in the whole.
+    renders up to and with an answer must be what stands there in the whole.
     """
     trained = [i for i, message in enumerate(row["messages"]) if _is_trained(message)]
-    spans = [_span(_start(rendered, i, tok), rendered.found, tok) for i in trained]
+    spans = [_span(rendered, i, tok) for i in trained]
     if any(one.end > two.start for one, two in itertools.pairwise(spans)):
         raise _unstable(tok)
     return spans
@@ -178,20 +177,23 @@ def _break_up(value: Any, control: ControlTokens, marker: str) -> Any:
     return value
 
 
-def _start(rendered: Rendered, answer: int, tok: Tokenizer) -> int:
-    """Where the message at index `answer` begins in the text, after its role header."""
+def _span(rendered: Rendered, answer: int, tok: Tokenizer) -> Span:
+    """Where the message at index `answer` stands, from after its role header to its end token.
+
+    Both what comes before the answer and the answer itself must read as if nothing followed.
+    """
     assert tok.template is not None
     prompt = tok.template.render(rendered.messages[:answer], rendered.tools, generate=True)
-    if not rendered.text.startswith(prompt):
+    start = len(prompt)
+    ends = (f for f in rendered.found if f.start >= start and f.token_id == tok.end_of_turn_id)
+    end = next(ends, None)
+    if end is None or not rendered.text.startswith(prompt):
         raise _unstable(tok)
-    return len(prompt)
-
-
-def _span(start: int, found: Iterable[Found], tok: Tokenizer) -> Span:
-    for control in found:
-        if control.start >= start and control.token_id == tok.end_of_turn_id:
-            return Span(start, control.start, control.end)
-    raise _unstable(tok)
+    if answer + 1 < len(rendered.messages):
+        so_far = tok.template.render(rendered.messages[: answer + 1], rendered.tools)
+        if not so_far.startswith(rendered.text[: end.end]):
+            raise _unstable(tok)
+    return Span(start, end.start, end.end)
 
 
 def _unstable(tok: Tokenizer) -> UserError:

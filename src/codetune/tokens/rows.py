@@ -134,9 +134,8 @@ def _text(row: Mapping[str, Any], tok: Tokenizer, max_length: int | None) -> Tok
 
 def _family(tok: Tokenizer) -> FimFormat:
     if tok.fim is None:
-        raise UserError(
-            f"{tok.path}: no FIM rows for this model: {why_none(tok.control.ids.__contains__)}"
-        )
+        why = why_none(tok.control.ids.__contains__)
+        raise UserError(f"{tok.path}: cannot take FIM rows: {why}; leave FIM rows out")
     return tok.fim
 
 

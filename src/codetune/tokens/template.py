@@ -51,7 +51,7 @@ class ChatTemplate:
         try:
             return self._compiled.render(
                 messages=messages,
-                tools=list(tools),
+                tools=list(tools) or None,
                 documents=None,
                 add_generation_prompt=generate,
                 **self._names,
