@@ -17,7 +17,7 @@ from typing import Any
 RUNS = Path("logs/runs")
 JOURNAL = "events.jsonl"
 _LONGEST_TEXT = 1000  # characters; longer values are texts, and texts stay out of the run log
-_SECRET_NAME = re.compile(r"(^|[_-])(token|password|passwd|secret|api_?key)$", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"(^|[_-])(token|password|passwd|secret|api[_-]?key)$", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)")
 
 

@@ -1,0 +1,87 @@
+"""Reading journals back, and what of a command line and a config is fit to keep."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codetune.runlog import events
+from codetune.runlog.curve import drawn
+
+
+def test_records_carry_their_place_and_reading_goes_on_from_any_of_them(tmp_path: Path) -> None:
+    journal = tmp_path / "events.jsonl"
+    journal.write_bytes(b"".join(b'{"kind":"tag","n":%d}\n' % n for n in range(50)))
+    whole = list(events.read(journal))
+    assert [r.fields["n"] for r in whole] == list(range(50))
+    assert whole[-1].end == journal.stat().st_size
+    for record in whole:
+        rest = list(events.read(journal, record.end))
+        assert [r.fields["n"] for r in rest] == list(range(record.fields["n"] + 1, 50))
+
+
+def test_a_torn_tail_waits_and_a_damaged_line_is_an_empty_record(tmp_path: Path) -> None:
+    journal = tmp_path / "events.jsonl"
+    journal.write_bytes(b'{"kind":"a"}\n{"kin{"kind":"b"}\n[1]\n{"kind":"c"}\n{"kind":"d"')
+    assert [r.kind for r in events.read(journal)] == ["a", "", "", "c"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "shown"),
+    [
+        (["x.py", "--hf_token", "abc", "--lr", "1"], ["x.py", "--hf_token", "***", "--lr", "1"]),
+        (["--api-key=abc"], ["--api-key=***"]),
+        (["--password", "a", "b"], ["--password", "***", "b"]),
+        (["--max_new_tokens", "64"], ["--max_new_tokens", "64"]),
+        (["--short-tokens", "32"], ["--short-tokens", "32"]),
+        (["--url", "postgresql://me:pw@host/db"], ["--url", "postgresql://me:***@host/db"]),
+        (["--url", "https://host:8000/x@y"], ["--url", "https://host:8000/x@y"]),
+        (["--prompt", "x" * 1001], ["--prompt", "<1001 characters>"]),
+    ],
+)
+def test_secrets_and_texts_leave_a_command_line(argv: list[str], shown: list[str]) -> None:
+    assert events.shown_argv(argv) == shown
+
+
+leaf = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+tree = st.dictionaries(st.text(min_size=1, max_size=5), leaf | st.lists(leaf, max_size=3))
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=5), leaf | tree, max_size=5))
+def test_any_config_becomes_flat_json(config: dict[str, object]) -> None:
+    found = events.flat_params(config, {})
+    written = json.loads(json.dumps(found, allow_nan=False))
+    assert written == found
+    assert all(isinstance(param["text"], str) for param in found.values())
+    assert len(found) <= sum(len(v) or 1 if isinstance(v, dict) else 1 for v in config.values())
+
+
+def test_defaults_of_nested_knobs_are_found() -> None:
+    config = {"lora": {"r": 16, "alpha": 32}}
+    told = {"lora": {"default": {"r": 8}, "value": config["lora"]}}
+    found = events.flat_params(config, told)
+    assert found["lora.r"] == {"text": "16", "num": 16.0, "default": "8"}
+    assert found["lora.alpha"]["default"] == "null"
+
+
+def test_a_curve_falls_from_the_upper_left_to_the_lower_right() -> None:
+    points = [(step, float(100 - step)) for step in range(101)]
+    lines = drawn(points, width=20, height=5)
+    assert len(lines) == 7
+    body = [line.partition("|")[2] for line in lines[:5]]
+    assert body[0].index("*") == 0
+    assert body[-1].rindex("*") == 19
+    firsts = [line.index("*") for line in body]
+    assert firsts == sorted(firsts)
+    assert lines[-1].split() == ["0", "100"]
+
+
+def test_a_flat_curve_is_one_line_and_a_point_none() -> None:
+    flat = drawn([(0, 1.0), (10, 1.0)], width=10, height=3)
+    assert [line.count("*") for line in flat] == [0, 2, 0, 0, 0]
+    assert drawn([(0, 1.0)]) == []
+    assert drawn([]) == []
