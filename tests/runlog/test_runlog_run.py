@@ -80,13 +80,20 @@ def test_a_run_is_in_its_journal_and_in_the_database(tmp_path: Path) -> None:
     values = [summary[name] for name in ("first", "last", "min", "max", "steps", "count")]
     assert values == [3.0, 2.0, 1.0, 3.0, 2, 3]
     (key,) = table(tmp_path, "metric_key")
-    assert (key["key"], key["unit"], key["direction"], key["version"]) == ("loss", "nats", "lower", 1)
+    assert (key["key"], key["unit"], key["direction"], key["version"]) == (
+        "loss",
+        "nats",
+        "lower",
+        1,
+    )
     assert [(io["role"], io["kind"], io["path"]) for io in table(tmp_path, "run_io")] == [
         ("in", "train_file", "rows.jsonl"),
         ("out", "report", "out.txt"),
     ]
     assert table(tmp_path, "run_io")[1]["sha256"] == artefact.sha256_file(made)
-    assert [(e["kind"], e["fields"]) for e in table(tmp_path, "event")] == [("resumed", '{"step": 2}')]
+    assert [(e["kind"], e["fields"]) for e in table(tmp_path, "event")] == [
+        ("resumed", '{"step": 2}')
+    ]
     assert [t["text"] for t in table(tmp_path, "tag")] == ["reference"]
 
 
@@ -135,7 +142,10 @@ def test_a_changed_definition_is_another_metric(tmp_path: Path) -> None:
         run.define("exact_match", "%", "higher", version)
         run.metric("exact_match", 10.0 * version)
         run.finish("finished")
-    assert [(k["version"], k["unit"]) for k in table(tmp_path, "metric_key")] == [(1, "%"), (2, "%")]
+    assert [(k["version"], k["unit"]) for k in table(tmp_path, "metric_key")] == [
+        (1, "%"),
+        (2, "%"),
+    ]
     assert len({m["key_id"] for m in table(tmp_path, "metric")}) == 2
 
 

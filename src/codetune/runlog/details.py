@@ -102,7 +102,8 @@ def _metrics(connection: Connection, run_id: str) -> Iterator[Summary]:
     wanted = select(key.c.id, key.c.key, key.c.unit, key.c.direction, *columns).join(key)
     for row in connection.execute(wanted.where(table.c.run_id == run_id).order_by(key.c.key)):
         facts = dict(row._mapping)
-        curve = _curve(connection, run_id, facts.pop("id")) if facts["count"] > 1 else ()
+        key_id = facts.pop("id")
+        curve = _curve(connection, run_id, key_id) if facts["count"] > 1 else ()
         yield Summary(**facts, curve=curve)
 
 

@@ -21,7 +21,8 @@ from codetune.runlog.local import run_ids
 
 # At most so many records in one transaction: other writers wait while it lasts.
 _BATCH = 20_000
-_METRIC = ("run_id", "key_id", "step")
+_POINT = ("run_id", "key_id", "step")
+_SUMMARY = ("first", "last", "min", "max", "steps", "count")
 
 
 def index_run(database: Engine, journal: Path) -> int:
@@ -39,11 +40,11 @@ def index_run(database: Engine, journal: Path) -> int:
 
 
 def lagging(database: Engine, root: Path) -> list[Path]:
-    """The journals of this checkout that hold more than the tables do, newest first."""
+    """The journals of this checkout that hold more than the tables do, oldest first."""
     with transaction(database, read_only=True) as connection:
         rows = connection.execute(select(schema.run.c.id, schema.run.c.indexed)).all()
     indexed = {row.id: row.indexed for row in rows}
-    journals = {run_id: events.journal_path(root, run_id) for run_id in run_ids(root)}
+    journals = {run_id: events.journal_path(root, run_id) for run_id in reversed(run_ids(root))}
     return [j for run_id, j in journals.items() if j.stat().st_size > indexed.get(run_id, 0)]
 
 
@@ -79,7 +80,7 @@ def _mark(connection: Connection, run_id: str) -> int | None:
 
 def _insert_run(connection: Connection, record: events.Record) -> None:
     fields = record.fields
-    _insert(connection, schema.project, [{"name": fields["project"], "created_at": fields["ts"]}])
+    _insert(connection, schema.project, [{"name": fields["project"]}])
     same = {name: fields[name] for name in ("id", "name", "task", "project", "stage")}
     times = {"created_at": fields["ts"], "heartbeat_at": fields["ts"], "indexed": 0}
     row = {**same, **times, "parent_id": fields["parent"], "status": "created"}
@@ -94,7 +95,8 @@ class _Rows:
         self.run: dict[str, Any] = {}
         self.environments: list[dict[str, Any]] = []
         self.plain: dict[Table, list[dict[str, Any]]] = {}
-        self.keys: dict[tuple[str, int], dict[str, Any]] = {}
+        self.keys: set[tuple[str, int]] = set()
+        self.definitions: dict[tuple[str, int], dict[str, Any]] = {}
         self.points: list[tuple[tuple[str, int], dict[str, Any]]] = []
 
     def add(self, record: events.Record) -> None:
@@ -109,7 +111,8 @@ class _Rows:
                 ended = {"status": fields["status"], "exit_reason": fields["reason"]}
                 self.run |= ended | {"ended_at": fields["ts"]}
             case "define":
-                self._key(fields)
+                meaning = {"unit": fields["unit"], "direction": fields["direction"]}
+                self.definitions[self._key(fields)] = meaning
             case "metric":
                 point = {name: fields[name] for name in ("step", "value", "ts")}
                 self.points.append((self._key(fields), point))
@@ -161,14 +164,12 @@ class _Rows:
 
     def _key(self, fields: Mapping[str, Any]) -> tuple[str, int]:
         name = (fields["key"], fields["version"])
-        if name not in self.keys or "unit" in fields:
-            facts = {"unit": fields.get("unit", ""), "direction": fields.get("direction", "none")}
-            self.keys[name] = {"key": name[0], "version": name[1], **facts}
+        self.keys.add(name)
         return name
 
     def _write_points(self, connection: Connection) -> None:
         """Points, the last one logged winning a step, and what they add to the summaries."""
-        ids = _key_ids(connection, self.keys)
+        ids = _key_ids(connection, self.keys, self.definitions)
         points: dict[tuple[int, int], dict[str, Any]] = {}
         summaries = _summaries(connection, self.run_id, ids.values())
         for name, point in self.points:
@@ -176,20 +177,27 @@ class _Rows:
             at = {"run_id": self.run_id, "key_id": key_id}
             points[key_id, point["step"]] = at | point
             summaries[key_id] = at | _added(summaries.get(key_id), point)
-        _upsert(connection, schema.metric, list(points.values()), _METRIC)
-        _upsert(connection, schema.metric_summary, list(summaries.values()), _METRIC[:2])
+        rows = list(points.values())
+        _upsert(connection, schema.metric, rows, _POINT, changing=("value", "ts"))
+        totals = list(summaries.values())
+        _upsert(connection, schema.metric_summary, totals, _POINT[:2], changing=_SUMMARY)
 
 
 def _key_ids(
-    connection: Connection, keys: Mapping[tuple[str, int], dict[str, Any]]
+    connection: Connection,
+    names: set[tuple[str, int]],
+    definitions: Mapping[tuple[str, int], dict[str, Any]],
 ) -> dict[tuple[str, int], int]:
-    """Ids of metric keys; new ones are registered, in one order so that no two writers deadlock."""
-    if not keys:
-        return {}
-    _insert(connection, schema.metric_key, [keys[name] for name in sorted(keys)])
-    wanted = schema.metric_key.c.key.in_({name for name, _ in keys})
-    rows = connection.execute(select(schema.metric_key).where(wanted))
-    return {(row.key, row.version): row.id for row in rows}
+    """Ids of metric keys. New ones are registered, and newly defined ones take their definition,
+    always in one order, so that no two writers wait for each other.
+    """
+    table, unknown = schema.metric_key, {"unit": "", "direction": "none"}
+    rows = {name: {"key": name[0], "version": name[1], **unknown} for name in sorted(names)}
+    _insert(connection, table, list(rows.values()))
+    defined = [rows[name] | definitions[name] for name in sorted(definitions)]
+    _upsert(connection, table, defined, ("key", "version"), changing=("unit", "direction"))
+    wanted = select(table).where(table.c.key.in_({name for name, _ in names}))
+    return {(row.key, row.version): row.id for row in connection.execute(wanted)}
 
 
 def _summaries(
@@ -224,14 +232,17 @@ def _insert(connection: Connection, table: Table, rows: list[dict[str, Any]]) ->
 
 
 def _upsert(
-    connection: Connection, table: Table, rows: list[dict[str, Any]], key: tuple[str, ...]
+    connection: Connection,
+    table: Table,
+    rows: list[dict[str, Any]],
+    key: tuple[str, ...],
+    changing: tuple[str, ...],
 ) -> None:
-    """Inserts rows; one that is there already takes the new values."""
-    if not rows:
-        return
-    insert = _dialect(connection).insert(table)
-    values = {c.name: insert.excluded[c.name] for c in table.columns if c.name not in key}
-    connection.execute(insert.on_conflict_do_update(index_elements=key, set_=values), rows)
+    """Inserts rows; one that is there already takes the new values of the `changing` columns."""
+    if rows:
+        insert = _dialect(connection).insert(table)
+        values = {name: insert.excluded[name] for name in changing}
+        connection.execute(insert.on_conflict_do_update(index_elements=key, set_=values), rows)
 
 
 def _dialect(connection: Connection) -> Any:

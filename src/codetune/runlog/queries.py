@@ -57,7 +57,7 @@ def reindex(root: Path, *, database_url: str | None = None) -> int:
     place = locate(root, database_url)
     prepare(place)
     database = engine(place)
-    names = run_ids(root)
+    names = run_ids(root)[::-1]  # in the order they were made, as the first time
     try:
         for run_id in names:
             forget_run(database, run_id)

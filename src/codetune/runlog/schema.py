@@ -49,12 +49,7 @@ def _of_run() -> Column[str]:
     return Column("run_id", Text, ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
 
 
-project = Table(
-    "project",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("created_at", BigInteger, nullable=False),
-)
+project = Table("project", metadata, Column("name", Text, primary_key=True))
 
 env_snapshot = Table(
     "env_snapshot",

@@ -46,7 +46,6 @@ def _projects() -> None:
     op.create_table(
         "project",
         sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_project")),
     )
     op.create_table(

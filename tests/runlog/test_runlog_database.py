@@ -1,0 +1,255 @@
+"""Where the database is, how it is opened, and that migrations and tables say the same."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+from alembic import command
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from codetune.errors import UserError
+from codetune.runlog import database, open_run, revision, schema
+from codetune.runlog.database import Place, locate, transaction, wal_is_safe
+
+SECRET = "hunter2/%"
+
+
+def sqlite_at(folder: Path) -> Place:
+    place = Place(folder / "runs.db")
+    revision.prepare(place)
+    return place
+
+
+def ddl(file: Path) -> dict[str, list[str]]:
+    """The SQL of every table and index, its lines sorted: the order of constraints means nothing."""
+    connection = sqlite3.connect(file)
+    rows = connection.execute(
+        "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+    ).fetchall()
+    connection.close()
+    lines = {
+        name: sql.replace(", \n", "\n").replace(",\n", "\n").splitlines() for name, sql in rows
+    }
+    return {
+        name: sorted(line.strip() for line in sql)
+        for name, sql in lines.items()
+        if name != "alembic_version"
+    }
+
+
+@pytest.mark.parametrize(
+    ("url", "file"),
+    [
+        (None, "root/logs/runs.db"),
+        ("", "root/logs/runs.db"),
+        ("sqlite:///my/runs.db", "root/my/runs.db"),
+        ("sqlite:////abs/runs.db", "/abs/runs.db"),
+    ],
+)
+def test_sqlite_places(url: str | None, file: str) -> None:
+    assert locate(Path("root"), url).file == Path(file)
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_postgres_urls_are_spelled_for_the_driver_and_shown_without_secrets(scheme: str) -> None:
+    place = locate(Path(), f"{scheme}://me:hunter2@db.host:5433/runs?password=hunter2")
+    assert place.url.startswith("postgresql+psycopg://me:hunter2@db.host:5433/runs")
+    assert str(place) == "postgresql://db.host/runs"
+    assert "hunter2" not in repr(place)
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://me:hunter2@h/d", "hunter2", "sqlite://", "sqlite:runs.db"]
+)
+def test_other_urls_are_refused_without_repeating_them(url: str) -> None:
+    with pytest.raises(UserError, match="DATABASE_URL") as refused:
+        locate(Path(), url)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_drivers_message_loses_the_password() -> None:
+    place = Place(None, "postgresql+psycopg://me:hunter2%2F%25@host/db")
+    told = revision.unusable(place, f'no login\n for "me" with {SECRET} or hunter2%2F%25')
+    assert "hunter2" not in str(told)
+    assert "\n" not in str(told)
+
+
+def test_the_newest_migration_is_the_one_that_the_code_expects(tmp_path: Path) -> None:
+    opened = database.engine(sqlite_at(tmp_path))
+    with transaction(opened) as connection:
+        scripts = ScriptDirectory.from_config(revision.alembic_config(connection))
+        assert scripts.get_heads() == [revision.HEAD]
+        assert revision.revision(connection) == revision.HEAD
+
+
+def test_alembic_finds_no_difference_between_migrations_and_tables(tmp_path: Path) -> None:
+    opened = database.engine(sqlite_at(tmp_path))
+    with transaction(opened) as connection:
+        command.check(revision.alembic_config(connection))
+
+
+def test_migrations_make_the_very_tables_of_the_schema(tmp_path: Path) -> None:
+    """Alembic compares neither CHECK constraints nor WITHOUT ROWID; the SQL text does."""
+    migrated = sqlite_at(tmp_path)
+    direct = Place(tmp_path / "direct.db")
+    with transaction(database.engine(direct, create=True)) as connection:
+        schema.metadata.create_all(connection)
+    assert ddl(migrated.file) == ddl(direct.file)
+    assert sum(") WITHOUT ROWID" in sql for sql in ddl(direct.file).values()) == 3
+
+
+def test_down_and_up_again(tmp_path: Path) -> None:
+    place = sqlite_at(tmp_path)
+    with transaction(database.engine(place, foreign_keys=False)) as connection:
+        command.downgrade(revision.alembic_config(connection), "base")
+    assert ddl(place.file) == {}
+    with transaction(database.engine(place, foreign_keys=False)) as connection:
+        command.upgrade(revision.alembic_config(connection), "head")
+        command.check(revision.alembic_config(connection))
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(tmp_path / "runs.db")
+    upgrade = command.upgrade
+
+    def broken(config: object, target: str) -> None:
+        upgrade(config, target)
+        raise RuntimeError("killed before the commit")
+
+    monkeypatch.setattr(command, "upgrade", broken)
+    with pytest.raises(RuntimeError):
+        revision.prepare(place)
+    assert ddl(place.file) == {}
+    monkeypatch.undo()
+    revision.prepare(place)
+    assert "run" in ddl(place.file)
+
+
+def test_a_current_file_is_recognised_without_sqlalchemy(tmp_path: Path, root: Path) -> None:
+    place = sqlite_at(tmp_path)
+    program = (
+        "import sys; from pathlib import Path; from codetune.runlog import revision, database\n"
+        f"revision.prepare(database.Place(Path({str(place.file)!r})))\n"
+        "print([m for m in ('sqlalchemy', 'alembic', 'torch', 'psutil') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(root / "src")},
+    )
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_another_schema_revision_is_refused(tmp_path: Path) -> None:
+    place = sqlite_at(tmp_path)
+    connection = sqlite3.connect(place.file)
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(UserError, match=r"revision 9999.*needs 0001"):
+        revision.prepare(place)
+
+
+def test_a_damaged_file_is_one_line_for_the_user(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/runs.db").write_bytes(b"this is no database " * 100)
+    with pytest.raises(
+        UserError, match=r"runs.db: the run database cannot be used .*not a database"
+    ):
+        open_run(tmp_path, stage="sft", config={})
+    assert not (tmp_path / "logs/runs").exists()
+
+
+def test_an_unreachable_place_is_one_line_for_the_user(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(UserError, match="taken"):
+        open_run(tmp_path, stage="sft", config={}, database_url="sqlite:///taken/runs.db")
+
+
+def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mounted(kind: str) -> None:
+        mounts = [SimpleNamespace(mountpoint="/", fstype="ext4")]
+        mounts.append(SimpleNamespace(mountpoint=str(tmp_path), fstype=kind))
+        monkeypatch.setattr(psutil, "disk_partitions", lambda all: mounts)
+
+    mounted("nfs4")
+    with pytest.raises(UserError, match="lies on nfs4"):
+        revision.prepare(Place(tmp_path / "runs.db"))
+    mounted("ext4")
+    revision.prepare(Place(tmp_path / "runs.db"))
+
+
+@pytest.mark.parametrize(
+    ("version", "safe"),
+    [
+        ((3, 40, 1), False),
+        ((3, 44, 5), False),
+        ((3, 44, 6), True),
+        ((3, 45, 9), False),
+        ((3, 50, 6), False),
+        ((3, 50, 7), True),
+        ((3, 51, 2), False),
+        ((3, 51, 3), True),
+        ((3, 52, 0), True),
+        ((4, 0, 0), True),
+    ],
+)
+def test_wal_needs_the_fix(version: tuple[int, int, int], safe: bool) -> None:
+    assert wal_is_safe(version) is safe
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_the_journal_mode_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, safe: bool
+) -> None:
+    monkeypatch.setattr(database, "wal_is_safe", lambda version: safe)
+    with transaction(database.engine(sqlite_at(tmp_path)), read_only=True) as connection:
+        mode = connection.execute(text("PRAGMA journal_mode")).scalar()
+    assert mode == ("wal" if safe else "truncate")
+
+
+def test_here_the_mode_fits_the_linked_sqlite(tmp_path: Path) -> None:
+    with transaction(database.engine(sqlite_at(tmp_path))) as connection:
+        mode = connection.execute(text("PRAGMA journal_mode")).scalar()
+        assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
+    assert mode == ("wal" if wal_is_safe(sqlite3.sqlite_version_info) else "truncate")
+
+
+def test_writers_take_their_turn_and_readers_take_no_lock(tmp_path: Path) -> None:
+    """Read, then write, from four threads: with a plain BEGIN most of these fail at once."""
+    opened = database.engine(sqlite_at(tmp_path))
+
+    def write() -> None:
+        for _ in range(20):
+            with transaction(opened) as connection:
+                count = connection.execute(text("SELECT count(*) FROM project")).scalar()
+                connection.execute(text(f"INSERT INTO project VALUES ('p{count}')"))
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with transaction(opened, read_only=True), transaction(opened, read_only=True) as connection:
+        assert connection.execute(text("SELECT count(*) FROM project")).scalar() == 80
+
+
+def test_a_removed_file_is_not_made_anew_by_a_writer(tmp_path: Path) -> None:
+    place = sqlite_at(tmp_path)
+    opened = database.engine(place)
+    place.file.unlink()
+    with pytest.raises(Exception, match="unable to open"), transaction(opened):
+        pass
+    assert not place.file.exists()

@@ -1,0 +1,255 @@
+"""From journal to tables: the same whatever the pieces, the order and the number of times."""
+
+from __future__ import annotations
+
+import json
+import random
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from codetune.artefact import Input
+from codetune.errors import UserError
+from codetune.runlog import create_run, database, events, index, open_run, revision
+from codetune.runlog.database import Place
+from codetune.runlog.queries import get_run, list_runs, reindex
+
+# Points and summaries are compared by key, since key ids follow the order of registration.
+TABLES = ("project", "run", "env_snapshot", "param", "system_sample", "run_io", "tag", "event")
+
+
+def contents(file: Path) -> dict[str, list[tuple[Any, ...]]]:
+    connection = sqlite3.connect(file)
+    found = {name: sorted(connection.execute(f"SELECT * FROM {name}")) for name in TABLES}
+    by_key = "SELECT run_id, k.key, k.version, k.unit, k.direction, t.* FROM {} t JOIN metric_key k"
+    for name in ("metric", "metric_summary"):
+        rows = connection.execute(by_key.format(name) + " ON k.id = t.key_id").fetchall()
+        found[name] = sorted((*row[:5], *row[7:]) for row in rows)
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+    connection.close()
+    return found
+
+
+def example_run(root: Path, seed: int) -> str:
+    """A run with some of everything; returns its id."""
+    chance = random.Random(seed)
+    run = open_run(root, stage=chance.choice(["train", "sft"]), config={"a": seed}, seed=seed)
+    run.define(f"loss{seed % 2}", "nats", "lower")
+    for step in range(chance.randrange(40)):
+        run.metric(f"loss{seed % 2}", chance.choice([chance.random(), float("nan")]), step)
+        run.metric("undefined", step)
+    run.sample(12.5, 1000)
+    run.event("saved", step=3)
+    run.tag("a")
+    run.tag("a")
+    run.input(Input(f"data/{seed}.jsonl", f"{seed:064x}"), "train")
+    run.finish(chance.choice(["finished", "failed", "up to date"]), "because")
+    return run.id
+
+
+def test_reindexing_gives_equal_tables(tmp_path: Path) -> None:
+    for seed in range(6):
+        example_run(tmp_path, seed)
+    list_runs(tmp_path)  # brings in what "up to date" runs left
+    before = contents(tmp_path / "logs/runs.db")
+    assert len(before["run"]) == 6
+    assert before["metric"]
+    assert reindex(tmp_path) == 6
+    assert contents(tmp_path / "logs/runs.db") == before
+    (tmp_path / "logs/runs.db").unlink()
+    assert reindex(tmp_path) == 6
+    assert contents(tmp_path / "logs/runs.db") == before
+
+
+def test_a_deleted_database_fills_itself_again(tmp_path: Path) -> None:
+    ids = sorted(example_run(tmp_path, seed) for seed in range(3))
+    list_runs(tmp_path)
+    before = contents(tmp_path / "logs/runs.db")
+    (tmp_path / "logs/runs.db").unlink()
+    assert sorted(row.id for row in list_runs(tmp_path)) == ids
+    assert contents(tmp_path / "logs/runs.db") == before
+
+
+value = st.none() | st.floats(allow_nan=False, allow_infinity=False, width=32)
+points = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 5), value), max_size=30)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(points=points, cuts=st.lists(st.integers(1, 5), min_size=1, max_size=6))
+def test_summaries_do_not_depend_on_the_pieces(
+    tmp_path_factory: pytest.TempPathFactory,
+    points: list[tuple[str, int, float | None]],
+    cuts: list[int],
+) -> None:
+    """Indexed while it grows, in pieces of any size, a run gives what plain Python says."""
+    root = tmp_path_factory.mktemp("root")
+    place = Place(root / "runs.db")
+    revision.prepare(place)
+    opened = database.engine(place)
+    journal = events.journal_path(root, create_run(root, stage="train"))
+    lines = [
+        {"ts": n, "kind": "metric", "key": key, "version": 1, "step": step, "value": number}
+        for n, (key, step, number) in enumerate(points)
+    ]
+    with journal.open("a") as file:
+        for n, line in enumerate(lines):
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            if n % cuts[n % len(cuts)] == 0:
+                index.index_run(opened, journal)
+    index.index_run(opened, journal)
+    assert index.index_run(opened, journal) == 0
+
+    expected = {}
+    for key in {key for key, _, _ in points}:
+        seen = [(step, number) for k, step, number in points if k == key]
+        real = [number for _, number in seen if number is not None]
+        ends = (seen[0][1], seen[-1][1], min(real, default=None), max(real, default=None))
+        expected[key] = (*ends, max(step for step, _ in seen), len(seen))
+    found = contents(place.file)
+    assert {row[1]: row[5:] for row in found["metric_summary"]} == expected
+    last = {(key, step): number for key, step, number in points}
+    assert {(row[1], row[5]): row[6] for row in found["metric"]} == last
+
+
+def test_batches_smaller_than_a_journal_give_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(3):
+        example_run(tmp_path, seed)
+    reindex(tmp_path)
+    before = contents(tmp_path / "logs/runs.db")
+    monkeypatch.setattr(index, "_BATCH", 7)
+    reindex(tmp_path)
+    assert contents(tmp_path / "logs/runs.db") == before
+
+
+def test_a_transaction_that_fails_moves_no_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = example_run(tmp_path, 1)
+    reindex(tmp_path)
+    before = contents(tmp_path / "logs/runs.db")
+    opened = database.engine(Place(tmp_path / "logs/runs.db"))
+    index.forget_run(opened, run_id)
+    assert contents(tmp_path / "logs/runs.db")["metric"] == []
+
+    def broken(self: object, connection: object) -> None:
+        raise RuntimeError("lost half-way")
+
+    write: Callable[..., None] = index._Rows._write_points
+    monkeypatch.setattr(index._Rows, "_write_points", broken)
+    with pytest.raises(RuntimeError):
+        index.index_run(opened, events.journal_path(tmp_path, run_id))
+    monkeypatch.setattr(index._Rows, "_write_points", write)
+    index.index_run(opened, events.journal_path(tmp_path, run_id))
+    assert contents(tmp_path / "logs/runs.db") == before
+
+
+def test_damaged_and_unknown_records_are_passed_over(tmp_path: Path) -> None:
+    run = open_run(tmp_path, stage="sft", config={})
+    journal = events.journal_path(tmp_path, run.id)
+    with journal.open("ab") as file:
+        file.write(b'{"kind":"met{"kind":"tag"}\n{"kind":"of_the_future","ts":1,"x":[2]}\n')
+    run.tag("after")
+    run.finish("finished")
+    assert get_run(tmp_path, run.id).tags == ("after",)
+
+
+def test_a_journal_without_a_beginning_is_no_run(tmp_path: Path) -> None:
+    journal = events.journal_path(tmp_path, "01ARZ3NDEKTSV4RRFFQ69G5FAV")
+    journal.parent.mkdir(parents=True)
+    journal.write_text('{"kind":"tag","ts":1,"text":"x"}\n')
+    assert list_runs(tmp_path) == []
+
+
+def test_runs_are_found_by_id_name_and_ends(tmp_path: Path) -> None:
+    ids = []
+    for name in ("a", "same", "same"):
+        run = open_run(tmp_path, stage="sft", config={}, name=name)
+        run.finish("finished")
+        ids.append(run.id)
+    for wanted, run_id in [("a", ids[0]), ("same", ids[2]), (ids[1].lower(), ids[1])]:
+        assert get_run(tmp_path, wanted).row.id == run_id
+    assert get_run(tmp_path, ids[1][-8:]).row.id == ids[1]
+    with pytest.raises(UserError, match="3 runs have ids like"):
+        get_run(tmp_path, ids[0][:3])
+    for unknown in ("nothing", "%", "_"):
+        with pytest.raises(UserError, match="no run is called"):
+            get_run(tmp_path, unknown)
+
+
+def test_details_hold_what_a_person_asks_for(tmp_path: Path) -> None:
+    parent = open_run(tmp_path, stage="pipeline", config={})
+    child = open_run(
+        tmp_path,
+        stage="train",
+        config={"lr": 2, "r": 8},
+        differences={"lr": {"default": 1, "value": 2}},
+        argv=["train.py"],
+        parent=parent.id,
+        seed=11,
+    )
+    child.define("loss", "nats", "lower")
+    child.define("exact", "%", "higher")
+    for step in range(1000):
+        child.metric("loss", 1 / (step + 1), step)
+    for number in (5.0, 9.0, 7.0):
+        child.metric("exact", number, int(number))
+    child.sample(50.0, 3_000_000)
+    time.sleep(0.002)  # samples are told apart by their millisecond
+    child.sample(50.0, 2_000_000)
+    child.finish("finished")
+    parent.finish("finished")
+    found = get_run(tmp_path, child.id)
+    assert {p.key: (p.value, p.default) for p in found.params} == {
+        "lr": ("2", "1"),
+        "r": ("8", None),
+    }
+    metrics = {m.key: m for m in found.metrics}
+    assert metrics["loss"].best == metrics["loss"].min == 0.001
+    assert (metrics["exact"].best, metrics["exact"].last) == (9.0, 7.0)
+    curve = metrics["loss"].curve
+    assert len(curve) <= 500
+    assert curve[-1] == (999, 0.001)
+    assert [step for step, _ in curve] == sorted(step for step, _ in curve)
+    assert (found.seed, found.argv, found.peak_rss) == (11, ["train.py"], 3_000_000)
+    assert found.environment["python"]
+    assert [row.id for row in get_run(tmp_path, parent.id).children] == [child.id]
+    assert found.row.parent == parent.id
+
+
+def test_a_definition_reaches_a_key_that_was_used_before_it(tmp_path: Path) -> None:
+    early = open_run(tmp_path, stage="train", config={})
+    early.metric("loss", 1.0)
+    early.finish("finished")
+    assert get_run(tmp_path, early.id).metrics[0].direction == "none"
+    later = open_run(tmp_path, stage="train", config={})
+    later.define("loss", "nats", "lower")
+    later.finish("finished")
+    (metric,) = get_run(tmp_path, early.id).metrics
+    assert (metric.unit, metric.direction) == ("nats", "lower")
+
+
+def test_lists_are_newest_first_and_can_be_narrowed(tmp_path: Path) -> None:
+    for stage in ("sft", "fim", "sft"):
+        open_run(tmp_path, stage=stage, config={}).finish("finished")
+    rows = list_runs(tmp_path)
+    assert [row.stage for row in rows] == ["sft", "fim", "sft"]
+    assert [row.created for row in rows] == sorted((r.created for r in rows), reverse=True)
+    assert len(list_runs(tmp_path, stage="sft")) == 2
+    assert len(list_runs(tmp_path, limit=1)) == 1
+
+
+def test_looking_where_nothing_ran_creates_nothing(tmp_path: Path) -> None:
+    assert list_runs(tmp_path) == []
+    with pytest.raises(UserError, match="no runs here yet"):
+        get_run(tmp_path, "x")
+    assert list(tmp_path.iterdir()) == []
