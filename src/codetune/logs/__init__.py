@@ -1,0 +1,1 @@
+"""Assistant logs: one reader per source, sessions in memory, turns, rows."""

@@ -1,0 +1,35 @@
+"""The readers, and which of them a file is for: told by its content, never by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from codetune.logs import claude_code
+from codetune.logs.discover import LogFile
+from codetune.logs.jsonl import read_records
+from codetune.logs.memory import Memory
+from codetune.logs.session import Session
+
+_HEAD = 100
+
+
+@dataclass(frozen=True)
+class Source:
+    """One kind of log: how to know it, and how to read it."""
+
+    name: str
+    detect: Callable[[Sequence[Mapping[str, Any]]], float]
+    read: Callable[[LogFile, Memory], list[Session]]
+
+
+SOURCES = (Source(claude_code.NAME, claude_code.detect, claude_code.read),)
+
+
+def source_of(file: LogFile) -> Source | None:
+    """The source whose reader is surest of the first records of `file`; None when none knows it."""
+    head = [r.value for r in islice(read_records(file.path), _HEAD) if r.value is not None]
+    score, _, source = max((s.detect(head), s.name, s) for s in SOURCES)
+    return source if score > 0 else None

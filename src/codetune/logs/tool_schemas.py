@@ -1,0 +1,102 @@
+"""The tools of a log, as far as its calls show them: logs hold calls, but no schemas."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from codetune.logs.session import Call
+
+# In our own words; the real descriptions are 138 KB.
+_DESCRIPTIONS = {
+    "Bash": "Runs a shell command and returns its output.",
+    "BashOutput": "Returns what a background command has written since the last look.",
+    "Edit": "Replaces one exact text in a file by another.",
+    "ExitPlanMode": "Shows a plan to the user and asks to go on.",
+    "Glob": "Lists files whose path matches a pattern.",
+    "Grep": "Searches the contents of files for a regular expression.",
+    "KillShell": "Stops a background command.",
+    "LS": "Lists a folder.",
+    "MultiEdit": "Makes several exact replacements in one file.",
+    "NotebookEdit": "Changes a cell of a notebook.",
+    "Read": "Returns a file with line numbers.",
+    "Skill": "Runs a named procedure.",
+    "Task": "Hands a task to another agent and returns its answer.",
+    "TodoWrite": "Writes the list of things to do.",
+    "WebFetch": "Fetches a web page and answers a question about it.",
+    "WebSearch": "Searches the web.",
+    "Write": "Writes a whole file.",
+}
+_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number"}
+_CHOICE = re.compile(r"[a-z]+(?:[_-][a-z]+)*")
+_MOST_CHOICES = 8
+_FEWEST_CALLS_FOR_CHOICES = 20
+_PRESENT_IN_ALL = 0.99
+
+
+@dataclass
+class _Argument:
+    """What was seen of one argument of one tool."""
+
+    present: int = 0
+    types: Counter[str] = field(default_factory=Counter)
+    choices: set[str] | None = field(default_factory=set)
+
+    def see(self, value: Any) -> None:
+        self.present += 1
+        self.types[_type_name(value)] += 1
+        if self.choices is None:
+            return
+        if isinstance(value, str) and _CHOICE.fullmatch(value):
+            self.choices.add(value)
+        if len(self.choices) > _MOST_CHOICES or not isinstance(value, str):
+            self.choices = None
+
+    def schema(self) -> dict[str, Any]:
+        names = sorted(self.types)
+        made: dict[str, Any] = {"type": names[0] if len(names) == 1 else names}
+        if self.choices and names == ["string"] and self.present >= _FEWEST_CALLS_FOR_CHOICES:
+            made["enum"] = sorted(self.choices)
+        return made
+
+
+class Catalogue:
+    """The tools seen in all calls, with schemas inferred from the arguments."""
+
+    def __init__(self) -> None:
+        self._calls: Counter[str] = Counter()
+        self._arguments: dict[str, dict[str, _Argument]] = defaultdict(dict)
+
+    def observe(self, calls: Iterable[Call]) -> None:
+        """Learns from calls; their order does not matter."""
+        for call in calls:
+            self._calls[call.name] += 1
+            known = self._arguments[call.name]
+            for key, value in call.arguments.items():
+                known.setdefault(key, _Argument()).see(value)
+
+    def schema(self, name: str) -> dict[str, Any]:
+        """The JSON schema of one tool; an argument is required when 99 % of calls have it."""
+        arguments = dict(sorted(self._arguments.get(name, {}).items()))
+        needed = self._calls[name] * _PRESENT_IN_ALL
+        return {
+            "type": "function",
+            "function": {
+                "name": name,
+                "description": _DESCRIPTIONS.get(name, f"The {name} tool."),
+                "parameters": {
+                    "type": "object",
+                    "properties": {key: seen.schema() for key, seen in arguments.items()},
+                    "required": [key for key, seen in arguments.items() if seen.present >= needed],
+                },
+            },
+        }
+
+
+def _type_name(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "object"
+    return "array" if isinstance(value, list) else _TYPES.get(type(value), "string")
