@@ -81,7 +81,7 @@ value = st.none() | st.floats(allow_nan=False, allow_infinity=False, width=32)
 points = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 5), value), max_size=30)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(points=points, cuts=st.lists(st.integers(1, 5), min_size=1, max_size=6))
 def test_summaries_do_not_depend_on_the_pieces(
     tmp_path_factory: pytest.TempPathFactory,
