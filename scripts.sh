@@ -60,9 +60,10 @@ find_python() { # the first Python of a supported version, the user's own `pytho
 }
 
 install() {
-  local with
+  local with uv
   with=$(find_python) || { say 'Python 3.11, 3.12 or 3.13 is needed and none was found on PATH'; exit 2; }
-  "$with" scripts/setup/install.py --fingerprint "$(fingerprint)" "$@"
+  uv=$("$with" scripts/setup/get_uv.py) || exit 2
+  "$with" scripts/setup/install.py --uv "$uv" --fingerprint "$(fingerprint)" "$@"
 }
 
 # --- verbs that are more than one stage ------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-HERE = ROOT / "scripts" / "setup"
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 STAMP = "codetune-setup.txt"  # fingerprint of the requirements, level, torch; scripts.sh reads it
 BUILDS = ("auto", "keep", "cpu", "cu118", "cu126", "cu128", "cu130", "default")
 NO_NETWORK = re.compile("dns error|client error|timed out|unreachable|error sending request", re.I)
@@ -28,11 +28,7 @@ from codetune.runlog import active_runs; print(*[run.name for run in active_runs
 
 
 class SetupError(Exception):
-    """Setup cannot go on; the message is the line that the user sees."""
-
-
-class RunsActiveError(SetupError):
-    """Packages must not change now."""
+    """Setup cannot go on: the line that the user sees, and perhaps an exit code other than 2."""
 
 
 def say(text: str) -> None:
@@ -64,10 +60,10 @@ def install(uv: str, home: Path, what: str, *args: str | Path) -> None:
     trial = subprocess.run(
         [*command, "--dry-run"], cwd=ROOT, env=once, capture_output=True, text=True, check=False
     )
-    if trial.returncode != 0 and NO_NETWORK.search(trial.stderr):
-        raise SetupError(f"{what}: no network, or no way to the package host: connect, try again")
     if trial.returncode != 0:
-        raise SetupError(f"{what}: {' '.join(trial.stderr.split())[:240]}")
+        cut_off = "no network, or no way to the package host: connect, try again"
+        why = " ".join(trial.stderr.split())[:240]
+        raise SetupError(f"{what}: {cut_off if NO_NETWORK.search(trial.stderr) else why}")
     say(f"installing {what}")
     quiet = [] if sys.stderr.isatty() else ["--quiet"]  # a list of 80 packages helps in no log
     if subprocess.run([*command, *quiet], cwd=ROOT, check=False).returncode != 0:
@@ -92,24 +88,23 @@ def install_torch(uv: str, home: Path, torch: str | None) -> None:
         say(f"torch {there} is there and stays")
         return
     if torch == "keep":
-        raise SetupError("there is no torch to keep: run setup without --torch keep")
-    decide = output(sys.executable, HERE / "torch_build.py", torch or "auto")
-    plan = json.loads(decide)
+        raise SetupError(f"{home} has no torch to keep: run setup without --torch keep")
+    plan = json.loads(output(sys.executable, HERE / "torch_build.py", torch or "auto"))
     say(plan["reason"])
     for attempt in plan["attempts"]:
         try:
             install(uv, home, attempt["label"], "--reinstall-package", "torch", *attempt["args"])
-        except SetupError as problem:
-            say(f"skipped {problem}")
-        else:
             return
+        except SetupError as problem:
+            say(f"skipped {problem.args[0]}")
     raise SetupError("no build of torch could be installed, for the reasons above")
 
 
-def setup(fingerprint: str, level: str, torch: str | None) -> None:
+def setup(uv: str, fingerprint: str, level: str, torch: str | None) -> None:
     """Everything in order. Nothing is done when the note of the last time says the same."""
     home = choose_home(torch)
-    noted = (home / STAMP).read_text().split() if (home / STAMP).exists() else ["", level, "auto"]
+    words = (home / STAMP).read_text().split() if (home / STAMP).exists() else []
+    noted = words if len(words) == 3 else ["", level, "auto"]
     level = max(level, noted[1])  # `dev` stays: it comes after `base`
     wanted = [fingerprint, level, torch or noted[2]]
     fits = [home / "bin" / "python", "-I", HERE / "fits.py", level]
@@ -117,12 +112,7 @@ def setup(fingerprint: str, level: str, torch: str | None) -> None:
         say(f"{home} is up to date")
         return
     if active := output(home / "bin" / "python", "-c", ACTIVE):
-        raise RunsActiveError(f"a run is at work ({active}): wait for its end, or stop it first")
-    uv = subprocess.run(
-        [sys.executable, HERE / "get_uv.py"], stdout=subprocess.PIPE, text=True, check=False
-    ).stdout.strip()
-    if not uv:
-        raise SetupError("nothing was installed, for the reason above")
+        raise SetupError(f"a run is at work ({active}): wait for its end, or stop it first", 3)
     make_environment(uv, home, torch)
     (home / STAMP).unlink(missing_ok=True)
     install_torch(uv, home, torch)
@@ -138,25 +128,20 @@ def setup(fingerprint: str, level: str, torch: str | None) -> None:
 def main() -> int:
     """Parses the flags and keeps a second setup waiting until the first is done."""
     parser = argparse.ArgumentParser(prog="./scripts.sh setup", description=__doc__)
-    parser.add_argument(
-        "--dev",
-        dest="level",
-        action="store_const",
-        const="dev",
-        default="base",
-        help="the test tools too",
-    )
+    parser.add_argument("--dev", action="store_true", help="the test tools too")
     parser.add_argument("--torch", choices=BUILDS, help="the build of torch; default: decided here")
     parser.add_argument("--fingerprint", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--uv", default="uv", help=argparse.SUPPRESS)
     options = parser.parse_args()
     (ROOT / ".tools").mkdir(exist_ok=True)
     with (ROOT / ".tools" / "setup.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
-            setup(options.fingerprint, options.level, options.torch)
+            level = "dev" if options.dev else "base"
+            setup(options.uv, options.fingerprint, level, options.torch)
         except SetupError as problem:
-            say(str(problem))
-            return 3 if isinstance(problem, RunsActiveError) else 2
+            say(problem.args[0])
+            return problem.args[1] if len(problem.args) > 1 else 2
     return 0
 
 
