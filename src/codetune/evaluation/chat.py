@@ -13,8 +13,9 @@ from typing import Any
 
 _TAGGED = re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|\Z)", re.S)
 _FENCED = re.compile(r"```(?:json|tool_call)?[ \t]*\n(.*?)(?:```|\Z)", re.S)
+_OBJECT = re.compile(r"(?:\[\s{0,20})?\{\s{0,20}\"")
 _ARGUMENT_KEYS = ("arguments", "parameters", "input")
-_SHORTEST_LOOP = 10  # characters: shorter ones are ordinary in code, as in a row of zeros
+_SHORTEST_LOOP = 6  # characters: shorter ones are ordinary in code, as in a row of zeros
 _LONGEST_LOOP = 16  # lines, or words
 
 
@@ -66,21 +67,16 @@ def _about_calls(wanted: list[str], called: list[str]) -> str:
 
 def _calls_in(text: str) -> Iterator[dict[str, Any]]:
     decoder, position = json.JSONDecoder(), 0
-    while (start := _next_opening(text, position)) >= 0:
+    while opening := _OBJECT.search(text, position):
         try:
-            value, position = decoder.raw_decode(text, start)
+            value, position = decoder.raw_decode(text, opening.start())
         except (ValueError, RecursionError):
-            position = start + 1
+            position = opening.start() + 1
             continue
         for item in value if isinstance(value, list) else [value]:
             call = _as_call(item)
             if call:
                 yield call
-
-
-def _next_opening(text: str, position: int) -> int:
-    places = [place for mark in "{[" if (place := text.find(mark, position)) >= 0]
-    return min(places, default=-1)
 
 
 def _as_call(value: Any) -> dict[str, Any] | None:

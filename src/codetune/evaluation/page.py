@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
+from markupsafe import Markup
+
 from codetune import console
 from codetune.evaluation import plots, tables
 from codetune.evaluation.comparison import Comparison
@@ -30,11 +32,15 @@ def render(found: Comparison, title: str) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_harmless,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     source = resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8")
     return environment.from_string(source).render(
-        title=console.clean(title),
+        title=title,
         verdict=found.verdict,
         says=_SAYS[found.verdict],
         explanation=explanation(found),
@@ -58,6 +64,12 @@ def render(found: Comparison, title: str) -> str:
     )
 
 
+def _harmless(value: Any) -> Any:
+    """Text without control characters; markup of our own making as it is."""
+    foreign = isinstance(value, str) and not isinstance(value, Markup)
+    return console.clean(value) if foreign else value
+
+
 def explanation(found: Comparison) -> str:
     """The verdict in two sentences."""
     loss, seen = found.primary, tables.interval(found.primary)
@@ -73,7 +85,7 @@ def explanation(found: Comparison) -> str:
 
 def facts(found: Comparison) -> list[tuple[str, str]]:
     """What was run and with which settings, to be shown as they are."""
-    shown = [(name, console.clean(value)) for name, value in found.settings.items()]
+    shown = [(name, str(value)) for name, value in found.settings.items()]
     return [*shown, ("time", f"{found.seconds:.1f} s")]
 
 
@@ -109,7 +121,7 @@ def _share_forest(found: Comparison) -> str:
 
 def _forest_row(label: str, delta: Delta, factor: float) -> plots.ForestRow:
     return plots.ForestRow(
-        label=console.clean(label),
+        label=label,
         note=f"{tables.difference(delta)}  n={delta.n}",
         delta=delta.delta * factor,
         low=None if delta.ci_low is None else delta.ci_low * factor,
@@ -135,16 +147,16 @@ def _sample_parts(found: Comparison) -> list[dict[str, Any]]:
 
 def _sample(sample: Mapping[str, Any]) -> dict[str, Any]:
     change = sample["tuned_loss"] - sample["base_loss"]
-    sides = [{"title": "Expected", "text": console.clean(sample["expected"]), "chips": []}]
+    sides = [{"title": "Expected", "text": sample["expected"], "chips": []}]
     for side in ("base", "tuned"):
         chips = [f"loss {sample[f'{side}_loss']:.3f}", *sample[f"{side}_remarks"]]
-        text = console.clean(sample[side])
+        text = sample[side]
         sides.append({"title": side.capitalize(), "text": text, "chips": chips})
     return {
         "task": sample["task"],
-        "id": console.clean(sample["id"]),
+        "id": sample["id"],
         "asked": "Before the gap" if sample["task"] == "fim" else "Asked",
-        "prompt_tail": console.clean(sample["prompt_tail"]),
+        "prompt_tail": sample["prompt_tail"],
         "change": f"{change:+.3f}",
         "side": "good" if change < 0 else "bad" if change > 0 else "flat",
         "sides": sides,

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from codetune import console
+
 _WIDTH = 720
 _FONT = 6.6  # mean width of a character at the figures' 12 px
 
@@ -167,12 +169,12 @@ def _vertical(x: float, top: float, bottom: float, kind: str) -> Markup:
 
 def _text(x: float, y: float, text: str, kind: str, anchor: str) -> Markup:
     return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
-        kind, x, y, anchor, text
+        kind, x, y, anchor, console.clean(text)
     )
 
 
 def _title(label: str, value: float) -> Markup:
-    return Markup("<title>{}: {:+.4f}</title>").format(label, value)
+    return Markup("<title>{}: {:+.4f}</title>").format(console.clean(label), value)
 
 
 def _side(change: float) -> str:

@@ -72,7 +72,7 @@ def _sample(sample: Mapping[str, Any]) -> str:
     for title, key in (("asked", "prompt_tail"), ("expected", "expected")):
         blocks.append(f"{title}:\n\n{fenced(sample[key])}")
     for side in ("base", "tuned"):
-        remarks = ", ".join(sample[f"{side}_remarks"])
+        remarks = tables.escaped(", ".join(sample[f"{side}_remarks"]))
         blocks.append(f"{side}{f' ({remarks})' if remarks else ''}:\n\n{fenced(sample[side])}")
     return "\n\n".join(blocks)
 
