@@ -24,6 +24,8 @@ _MESSAGE_KEYS = (
     *("role", "content", "reasoning_content", "tool_calls"),
     *("tool_call_id", "name", "train"),
 )
+# orjson reads 1,024 levels and writes 254: a row that is kept must be writable.
+_DEEPEST_WRITABLE = 250
 # ShareGPT and relatives spell the roles differently; function_call holds a JSON string.
 _SHAREGPT_ROLES = {
     "human": "user",
@@ -115,6 +117,8 @@ def parse(line: bytes) -> dict[str, Any]:
         raise BadRow(_why_unreadable(line, str(problem))) from None
     if not isinstance(row, dict):
         raise BadRow("not_an_object")
+    if line.count(b"[") + line.count(b"{") > _DEEPEST_WRITABLE:
+        _encoded(row, "too_deep")
     return row
 
 
@@ -123,10 +127,7 @@ def dump(row: Mapping[str, Any]) -> bytes:
     ordered = _ordered(row, _ROW_KEYS)
     if isinstance(row.get("messages"), list):
         ordered["messages"] = [_ordered(m, _MESSAGE_KEYS) for m in row["messages"]]
-    try:
-        return orjson.dumps(ordered)
-    except orjson.JSONEncodeError:
-        raise BadRow("not_writable") from None
+    return _encoded(ordered, "not_writable")
 
 
 def check(row: Mapping[str, Any]) -> str | None:
@@ -188,12 +189,19 @@ def draw(row_id: str, purpose: str) -> float:
     return int(digest(row_id, purpose, n=13), 16) / 16**13
 
 
+def _encoded(row: Any, reason: str) -> bytes:
+    try:
+        return orjson.dumps(row)
+    except orjson.JSONEncodeError:
+        raise BadRow(reason) from None
+
+
 def _why_unreadable(line: bytes, message: str) -> str:
     try:
         line.decode("utf-8")
     except UnicodeDecodeError:
         return "bad_utf8"
-    return "too_deep" if "recursion" in message.lower() else "not_json"
+    return "too_deep" if "depth limit" in message else "not_json"
 
 
 def _ordered(item: Any, known: tuple[str, ...]) -> Any:

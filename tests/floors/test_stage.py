@@ -1,0 +1,189 @@
+"""What every stage shares, seen from outside: exit codes, one-line errors, JSON, the record."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Stage = Callable[..., subprocess.CompletedProcess[str]]
+PROGRAM = '''
+    """A stage for tests.
+
+    ./stage.py --what done
+    """
+    import os, time
+    from pathlib import Path
+    from codetune import artefact, console, stage
+    from codetune.artefact import Counts
+    from codetune.config import Config, knob
+    from codetune.errors import RefusedError, UserError
+
+    class Knobs(Config):
+        what: str = knob("done", "what happens")
+        out: Path = knob(Path("x.txt"), "where")
+        seed: int = knob(7, "seed")
+
+    def run(config, log):
+        if config.what == "user":
+            raise UserError("in.jsonl, line 3: is wrong; mend it")
+        if config.what == "refused":
+            raise RefusedError("the parity check failed")
+        if config.what == "bug":
+            raise ZeroDivisionError("oops")
+        if config.what == "wait":
+            console.say("waiting")
+            time.sleep(30)
+        if config.what == "environment":
+            print(os.environ.get("FROM_FILE"), os.environ["HF_HUB_DISABLE_TELEMETRY"])
+        counts = Counts(5, {"too_long": 2})
+        origin = log.origin(config, [])
+        if artefact.is_current(config.out, origin):
+            return stage.Report("nothing to do", status="up to date")
+        artefact.write_text(config.out, "x", origin)
+        log.output(config.out, "text")
+        return stage.Report(
+            "made one", outputs=(config.out,), counts={"rows": counts}, metrics={"m": 1.5},
+            tables=(console.table("t", ["a"], [["b"]]),), details={"more": [1]},
+            refused="worse" if config.what == "late" else None,
+            exit_code=4 if config.what == "unsure" else 0,
+        )
+
+    raise SystemExit(stage.main(__doc__, Knobs, run, stage="trial", version=2))
+'''
+
+
+@pytest.fixture
+def run(tmp_path: Path, root: Path) -> Stage:
+    file = tmp_path / "stage.py"
+    file.write_text(textwrap.dedent(PROGRAM).strip() + "\n")
+
+    def call(*args: str, **more: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "PYTHONPATH": str(root / "src"), **more}
+        command = [sys.executable, str(file), *args]
+        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "said"),
+    [
+        ("done", 0, "trial: made one"),
+        ("bug", 1, "ZeroDivisionError: oops"),
+        ("user", 2, "error: in.jsonl, line 3: is wrong; mend it"),
+        ("refused", 3, "error: refused: the parity check failed"),
+        ("late", 3, "error: refused: worse"),
+        ("unsure", 4, "trial: made one"),
+    ],
+)
+def test_exit_codes(run: Stage, what: str, code: int, said: str) -> None:
+    found = run("--what", what)
+    assert found.returncode == code, found.stderr
+    assert said in found.stderr
+    assert ("Traceback" in found.stderr) == (what == "bug")
+    if code == 2:
+        assert found.stderr.count("\n") == 1
+
+
+def test_a_second_run_is_up_to_date(run: Stage) -> None:
+    assert run().returncode == 0
+    assert "trial: up to date: nothing to do" in run().stderr
+
+
+def test_json_is_the_whole_report(run: Stage) -> None:
+    report = json.loads(run("--json").stdout)
+    assert report["stage"] == "trial" and report["status"] == "done"
+    assert report["counts"] == {"rows": {"in": 7, "kept": 5, "dropped": {"too_long": 2}}}
+    assert report["metrics"] == {"m": 1.5} and report["more"] == [1]
+    assert report["tables"] == {"t": [{"a": "b"}]} and report["outputs"] == ["x.txt"]
+    assert len(report["run"]) == 26
+
+
+def test_dropped_rows_are_shown(run: Stage) -> None:
+    shown = run().stderr
+    assert "rows: 7 in" in shown and "too_long" in shown
+
+
+def test_dry_run_writes_nothing(run: Stage, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    found = run("--dry-run", "--seed", "9")
+    assert found.returncode == 0 and "changed" in found.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+    plan = json.loads(run("--dry-run", "--json", "--seed", "9").stdout)
+    assert plan["differences"] == {"seed": {"default": 7, "value": 9}}
+
+
+def test_schema_is_for_forms(run: Stage) -> None:
+    schema = json.loads(run("--schema").stdout)
+    assert schema["properties"]["seed"]["description"] == "seed"
+    assert schema["additionalProperties"] is False
+
+
+def test_help_shows_the_docstring(run: Stage) -> None:
+    found = run("--help")
+    assert found.returncode == 0
+    assert "./stage.py --what done" in found.stdout and "--what" in found.stdout
+
+
+def test_unknown_flags_and_keys(run: Stage, tmp_path: Path) -> None:
+    found = run("--sed", "3")
+    assert found.returncode == 2 and "did you mean seed?" in found.stderr
+    (tmp_path / "c.yaml").write_text("what: done\nsede: 3\n")
+    found = run("--config", "c.yaml")
+    assert found.returncode == 2 and "c.yaml, line 2: unknown key sede" in found.stderr
+
+
+def test_dotenv_is_read_and_what_is_set_wins(run: Stage, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("FROM_FILE=file\n")
+    assert run("--what", "environment").stdout.split() == ["file", "1"]
+    (tmp_path / "x.txt").unlink()
+    assert run("--what", "environment", FROM_FILE="mine").stdout.split()[0] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "status"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "interrupted")],
+)
+def test_signals_end_with_their_code(
+    tmp_path: Path, root: Path, run: Stage, number: signal.Signals, code: int, status: str
+) -> None:
+    from codetune.runlog.queries import list_runs
+
+    env = {**os.environ, "PYTHONPATH": str(root / "src")}
+    process = subprocess.Popen(
+        [sys.executable, "stage.py", "--what", "wait"],
+        cwd=tmp_path,
+        env=env,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    while "waiting" not in process.stderr.readline():
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, rest = process.communicate(timeout=20)
+    assert process.returncode == code, rest
+    assert "Traceback" not in rest
+    (row,) = list_runs(tmp_path)
+    assert row.status == status
+
+
+def test_every_invocation_is_recorded(run: Stage, tmp_path: Path) -> None:
+    from codetune.runlog.queries import list_runs
+
+    for what in ("done", "user", "bug", "late"):
+        run("--what", what, CODETUNE_PARENT_RUN="01PARENT")
+    rows = list_runs(tmp_path)
+    assert sorted(r.status for r in rows) == ["failed", "failed", "finished", "refused"]
+    assert {r.stage for r in rows} == {"trial"}
+    events = next((tmp_path / "logs" / "runs").glob("*/events.jsonl")).read_text()
+    assert "01PARENT" in events
