@@ -1,7 +1,7 @@
 """Look at rows; with a model folder, at their tokens and at which of them are trained.
 
 In:  row files (default data/train.jsonl). Out: the terminal, and with --json standard output.
-Trained text stands on green; where there are no colours, between ⟦ and ⟧.
+Trained text stands on green, or between ⟦ and ⟧ where there are no colours.
 
     python scripts/data_prep/peek.py data/train.jsonl --n 2 --task chat --contains pytest
     python scripts/data_prep/peek.py --model_name_or_path models/Qwen2.5-Coder-1.5B-Instruct
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -112,8 +113,6 @@ def row_parts(row: Mapping[str, Any]) -> list[Part]:
 
 def token_facts(row: Mapping[str, Any], tok: Tokenizer, max_length: int | None) -> dict[str, Any]:
     """The row's tokens as runs of decoded text that are trained or not."""
-    from itertools import groupby
-
     from codetune.tokens import IGNORED, RowDropped, tokenise
 
     try:

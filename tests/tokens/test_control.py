@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -77,6 +78,25 @@ def test_no_content_becomes_a_control_token(qwen: Tokenizer, data: st.DataObject
     assert controls([x for x in made.labels if x >= 0], qwen) == controls(
         [x for x in tokenise(harmless, qwen).labels if x >= 0], qwen
     ), "and the same of them are trained"
+
+
+@pytest.mark.slow
+def test_no_forged_control_token_in_a_hundred_thousand_texts(tiny: Tokenizer) -> None:
+    # the bar of reliability.md section 5; replay one row with its seed
+    pieces = [*LITERALS, "<|", "|>", "<", ">", "im_end", "im_start", "tool_call", "\n", " ", "é"]
+    frame = controls(tokenise(conversation(lambda: ""), tiny).input_ids, tiny)
+    texts = 0
+    for seed in range(8_000):
+        drawn = random.Random(seed)
+
+        def fill(drawn: random.Random = drawn) -> str:
+            nonlocal texts
+            texts += 1
+            return "".join(drawn.choices(pieces, k=drawn.randrange(6)))
+
+        found = controls(tokenise(conversation(fill), tiny).input_ids, tiny)
+        assert found == frame, f"seed {seed}"
+    assert texts > 100_000
 
 
 @RELAXED

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import random
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codetune.tokens import packing
-from codetune.tokens.lengths import QUANTILES, quantiles, summarise
+from codetune.tokens import Tokenizer, histogram, packing
+from codetune.tokens.lengths import (
+    QUANTILES,
+    Measured,
+    by_group,
+    measure,
+    packed,
+    quantiles,
+    summarise,
+)
 
 lengths = st.lists(st.integers(1, 64), max_size=80)
 
@@ -84,9 +93,43 @@ def test_a_quantile_covers_its_share_and_no_lesser_length_does(
     assert sum(x < found for x in rows) < share * len(rows) or found == min(rows)
 
 
-def test_summary_counts_trained_tokens() -> None:
-    summary = summarise([10, 30], [5, 5])
-    assert (summary.rows, summary.tokens, summary.trained) == (2, 40, 10)
-    assert summary.trained_share == 0.25
-    assert summary.quantiles[1.0] == 30
-    assert summarise([], []).trained_share == 0.0
+def row(whole: int, used: int, trained: int, **more: Any) -> Measured:
+    return Measured("chat", more.pop("source", "s"), whole, used, trained, **more)
+
+
+def test_summary_counts_what_training_uses() -> None:
+    rows = [row(10, 10, 5), row(90, 40, 5), row(99, 0, 0, dropped="too_long")]
+    summary = summarise(rows)
+    assert (summary.rows, summary.tokens, summary.trained) == (3, 50, 10)
+    assert (summary.cut, summary.dropped, summary.trained_share) == (1, 1, 0.2)
+    assert summary.quantiles[1.0] == 99, "uncut lengths: they say which max_length would do"
+    assert summarise([]).trained_share == 0.0
+    assert packed(rows, 64)["sequences"] == 1
+    assert packed([], 64) == dict.fromkeys(packed([], 64), 0)
+
+
+def test_groups_are_sorted_by_task_and_source() -> None:
+    groups = by_group(
+        [row(9, 9, 1, source="b"), row(7, 7, 7, source="a"), row(8, 8, 1, source="b")]
+    )
+    assert [(g["source"], g["rows"], g["tokens"]) for g in groups] == [("a", 1, 7), ("b", 2, 17)]
+    assert groups[0]["trained_share"] == 1.0
+    assert groups[1]["quantiles"]["0.5"] == 8
+
+
+def test_measure_tells_cut_from_dropped(tiny: Tokenizer) -> None:
+    text = {"id": "t", "task": "text", "text": "x" * 50, "meta": {"source": "repo"}}
+    assert measure(text, tiny, 100) == Measured("text", "repo", 51, 51, 51)
+    assert measure(text, tiny, 50) == Measured("text", "repo", 51, 0, 0, "too_long")
+    gap = {"id": "t", "task": "fim", "prefix": "x" * 50, "middle": "y", "suffix": "", "meta": {}}
+    cut = measure(gap, tiny, 20)
+    assert cut == Measured("fim", "-", 55, 20, 2)
+    assert cut.cut
+    assert measure({"id": "t", "task": "poem"}, tiny, 9).dropped == "unknown_task"
+
+
+def test_histogram_shows_both_sides_and_survives_none() -> None:
+    figure = histogram.draw({"train": [row(8, 8, 1), row(3000, 0, 0)], "eval": []}, 64)
+    titles = [panel.get_title(loc="left") for panel in figure.axes]
+    assert titles == ["train: 2 rows", "eval: 0 rows"]
+    assert sum(bar.get_height() for bar in figure.axes[0].patches) == 2
