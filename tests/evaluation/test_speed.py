@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
-from tests.evaluation import dying, tiny
 
 from codetune import tokens
 from codetune.errors import UserError
 from codetune.evaluation import speed
 from codetune.evaluation.speed import Job, Spread, measure, measure_apart, peak_rss, prompt_ids
+from tests.evaluation import dying, tiny
 
 
 @pytest.fixture(scope="module")
