@@ -59,7 +59,7 @@ def divide(
     a group and eval no more rows than train.
     """
     draws = settled(records, train_groups, eval_groups)
-    ranked = np.lexsort((records["line_hash"], records["group"], draws, records["content"]))
+    ranked = np.lexsort((records["line_hash"], records["draw"], draws, records["content"]))
     content = records["content"][ranked]
     first = np.ones(len(ranked), dtype=bool)
     first[1:] = content[1:] != content[:-1]
