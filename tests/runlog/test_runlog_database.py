@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -227,23 +228,31 @@ def test_here_the_mode_fits_the_linked_sqlite(tmp_path: Path) -> None:
     assert mode == ("wal" if wal_is_safe(sqlite3.sqlite_version_info) else "truncate")
 
 
-def test_writers_take_their_turn_and_readers_take_no_lock(tmp_path: Path) -> None:
-    """Read, then write, from four threads: with a plain BEGIN most of these fail at once."""
+def test_a_writer_that_reads_first_waits_for_its_turn(tmp_path: Path) -> None:
+    """With a plain BEGIN both would read, and the first to write would fail at once."""
     opened = database.engine(sqlite_at(tmp_path))
+    count, insert = text("SELECT count(*) FROM project"), text("INSERT INTO project VALUES (:name)")
+    seen = []
 
-    def write() -> None:
-        for _ in range(20):
-            with transaction(opened) as connection:
-                count = connection.execute(text("SELECT count(*) FROM project")).scalar()
-                connection.execute(text(f"INSERT INTO project VALUES ('p{count}')"))
+    def second() -> None:
+        with transaction(opened) as connection:
+            seen.append(connection.execute(count).scalar())
+            connection.execute(insert, {"name": "second"})
 
-    threads = [threading.Thread(target=write) for _ in range(4)]
-    for thread in threads:
+    thread = threading.Thread(target=second)
+    with transaction(opened) as connection:
+        assert connection.execute(count).scalar() == 0
         thread.start()
-    for thread in threads:
-        thread.join()
-    with transaction(opened, read_only=True), transaction(opened, read_only=True) as connection:
-        assert connection.execute(text("SELECT count(*) FROM project")).scalar() == 80
+        time.sleep(0.3)
+        connection.execute(insert, {"name": "first"})
+    thread.join()
+    assert seen == [1]
+
+
+def test_readers_take_no_lock(tmp_path: Path) -> None:
+    opened = database.engine(sqlite_at(tmp_path))
+    with transaction(opened, read_only=True), transaction(opened, read_only=True) as reader:
+        assert reader.execute(text("SELECT count(*) FROM project")).scalar() == 0
 
 
 def test_a_removed_file_is_not_made_anew_by_a_writer(tmp_path: Path) -> None:
