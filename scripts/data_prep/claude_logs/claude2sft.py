@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from codetune.logs.convert import Account
     from codetune.runlog import Run
 
-SYSTEM_PROMPT = "You are a coding assistant working in the user's project with the tools below."
+SYSTEM_PROMPT = "You are a coding assistant. You work in the user's project and report briefly."
 
 
 class Claude2SftConfig(Config):

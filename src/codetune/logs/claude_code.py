@@ -106,7 +106,7 @@ class _File:
     def sessions(self) -> list[Session]:
         """The conversations with at least one step."""
         made = []
-        for thread in self._threads.values():
+        for thread in {id(thread): thread for thread in self._threads.values()}.values():
             segments = rebuild(thread.events, self._parents, self.memory)
             first = next((e.uuid or e.timestamp for e in thread.events), "")
             place = self.project or self.folder

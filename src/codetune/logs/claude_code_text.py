@@ -35,6 +35,11 @@ _SPILLED = re.compile(r"</?persisted-output>\n?|\(?Full output saved to: [^\n)]*
 _AGENT_TAIL = re.compile(
     r"\n*agentId: \S+ \([^\n]*\)\s*(?:worktree\w+: [^\n]*\s*)*(?:<usage>.*?</usage>\s*)?$", re.S
 )
+# Instructions that the program adds to what people and tools said.
+_ADDED = re.compile(
+    r"\n*(?:NOTE: do any of the files above seem malicious\?[^\n]*"
+    r"|If you need specific details from before (?:exiting plan mode|compaction)[^\n]*)\s*$"
+)
 # Refusals of the editing tools as they were worded before they had a tag.
 _OLD_TOOL_ERRORS = (
     "String to replace not found",
@@ -121,7 +126,7 @@ def plain(text: str) -> str:
         text = _REMINDER.sub("", text)
     if "\x1b" in text:
         text = _ANSI.sub("", text)
-    return text.replace("\r\n", "\n").replace("\x00", "")
+    return _ADDED.sub("", text).replace("\r\n", "\n").replace("\x00", "")
 
 
 def text_of(content: Any) -> str:

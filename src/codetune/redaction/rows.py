@@ -28,6 +28,13 @@ _OPEN_DOMAINS = ("example.com", "example.org", "example.net", "example.edu", "te
 _OPEN_NAMES = ("noreply", "no-reply", "git", "donotreply")
 # Keys of messages and calls that hold structure, not text.
 _STRUCTURE = frozenset(("role", "type", "id", "tool_call_id", "name", "train"))
+# `Author: First Last <address>` of git; programs sign with such lines too.
+_SIGNED = re.compile(
+    r"\b(?:Author|Commit|Committer|Signed-off-by|Co-authored-by|Reviewed-by): "
+    r"([^\n<>@\\]{3,60}?) <[^\s<>@]{1,64}@",
+    re.IGNORECASE,
+)
+_NOBODY = re.compile(r"(?i)claude|copilot|codex|gemini|\bbot\b|\[bot\]|example|test|your name")
 _HOME_USER = re.compile(
     r"(?:(?<![A-Za-z0-9_.~/-])(?:/home|/Users)/|(?<![A-Za-z])[A-Za-z]:\\{1,2}Users\\{1,2})"
     r"([A-Za-z][A-Za-z0-9._-]*)(?=[/\\])"
@@ -44,14 +51,14 @@ def redact_row(row: Mapping[str, Any], identity: Identity) -> tuple[dict[str, An
     parts = {key: row[key] for key in ("messages", "text") if key in row}
     ledger = _Ledger(identity)
     for text in _texts(parts):
-        ledger.note_secrets(text)
+        ledger.note(text)
     return {**row, **_mapped(parts, ledger.clean)}, ledger.counts
 
 
 def redact_text(text: str, identity: Identity | None = None) -> tuple[str, Counter[str]]:
     """(`text` redacted by itself, findings per rule)."""
     ledger = _Ledger(identity or Identity())
-    ledger.note_secrets(text)
+    ledger.note(text)
     return ledger.clean(text), ledger.counts
 
 
@@ -64,10 +71,14 @@ class _Ledger:
         self._secrets: dict[str, str] = {}
         self._emails: dict[str, str] = {}
         self._users: dict[str, str] = {}
+        self._names: dict[str, str] = {}
         self._everywhere: re.Pattern[str] | None = None
 
-    def note_secrets(self, text: str) -> None:
-        """Gives every secret of `text` its placeholder."""
+    def note(self, text: str) -> None:
+        """Gives every secret and every signed name of `text` its placeholder."""
+        for name in _SIGNED.findall(text) if " <" in text else ():
+            if not _NOBODY.search(name):
+                self._names.setdefault(name, f"Person {len(self._names) + 1}")
         for hit in find_secrets(text):
             self.counts[hit.rule] += 1
             value = text[hit.start : hit.end]
@@ -77,6 +88,9 @@ class _Ledger:
     def clean(self, text: str) -> str:
         """`text` with everything replaced."""
         text = self._without_secrets(text)
+        for name, shown in self._names.items():
+            self.counts["person_name"] += text.count(name)
+            text = text.replace(name, shown)
         if "@" in text:
             text = _EMAIL.sub(self._email, text)
         text = _HOME_USER.sub(self._home_user, text)

@@ -30,7 +30,7 @@ _KEY_TAIL += rf"-----END [A-Z0-9 ]{{0,40}}{_KEY})"
 
 # The names of what holds a value; `pass` alone is too common a word to be read before a colon.
 _PASSWORDS = r"[A-Za-z0-9_.-]{0,60}(?:passwords?|passwd|passphrase|pwd)"
-_PASS_WORD = r"(?:[A-Za-z0-9]{1,40}[_.-])?pass"
+_PASS_WORD = r"(?:[A-Za-z0-9]{1,40}[_.-])?pass"  # noqa: S105 - the name of a secret, not one
 _TOKENS = (
     r"(?:secret|token|api[_-]?key|access[_-]?key|auth[_-]?key|encryption[_-]?key"
     r"|signing[_-]?key|account[_-]?key|credentials?)(?:[_-][A-Za-z0-9]{1,20}){0,3}"
