@@ -122,7 +122,7 @@ def _share_forest(found: Comparison) -> str:
 def _forest_row(label: str, delta: Delta, factor: float) -> plots.ForestRow:
     return plots.ForestRow(
         label=label,
-        note=f"{tables.difference(delta)}  n={delta.n}",
+        note=f"{tables.difference(delta)} (n = {delta.n:,})",
         delta=delta.delta * factor,
         low=None if delta.ci_low is None else delta.ci_low * factor,
         high=None if delta.ci_high is None else delta.ci_high * factor,

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 from codetune import console
 
-_WIDTH = 720
+_WIDTH = 940
 _FONT = 6.6  # mean width of a character at the figures' 12 px
 
 
@@ -31,14 +31,14 @@ class ForestRow:
 
 def forest(rows: Sequence[ForestRow], unit: str, better: str) -> Markup:
     """Differences with their intervals around a line at zero; `better` says which side is good."""
-    left, right, line = 230, 130, 30
+    left, right, line = 260, 170, 32
     ends = [end for row in rows for end in (row.low, row.high, row.delta) if end is not None]
     scale = _Scale(*_padded([*ends, 0.0]), left, _WIDTH - right)
-    height = line * len(rows) + 44
-    parts = [_axis(scale, height - 34, unit), _vertical(scale.at(0), 4, height - 34, "zero")]
+    height = line * len(rows) + 50
+    parts = [_axis(scale, height - 40, unit), _vertical(scale.at(0), 4, height - 40, "zero")]
     for place, row in enumerate(rows):
         parts += _forest_line(row, scale, 4 + line * place + line / 2)
-    parts.append(_text(left, height - 2, better, "hint", "start"))
+    parts.append(_text(left, height - 8, better, "hint", "start"))
     return _svg(height, parts, "Differences with 95 % intervals")
 
 
@@ -186,7 +186,7 @@ def _number(value: float) -> str:
 
 
 def _cut(label: str) -> str:
-    longest = int(210 / _FONT)
+    longest = int(240 / _FONT)
     return label if len(label) <= longest else label[: longest - 1] + "…"
 
 

@@ -19,6 +19,7 @@ _SHARE = "share"
 class MetricRow:
     """One metric of base and tuned; `part` names the part of the rows it starts, if any."""
 
+    name: str
     title: str
     base: str
     tuned: str
@@ -29,10 +30,9 @@ class MetricRow:
     side: Side
     part: str = ""
 
-    def cells(self) -> list[str]:
-        """The row in the order of `COLUMNS`."""
-        values = [self.base, self.tuned, self.delta, self.interval, self.n, self.n_groups]
-        return [self.title, *values]
+    def values(self) -> list[str]:
+        """What stands beside the title, in the order of `COLUMNS`."""
+        return [self.base, self.tuned, self.delta, self.interval, self.n, self.n_groups]
 
 
 def metric_rows(metrics: Mapping[str, Delta], part: str = "") -> list[MetricRow]:
@@ -47,14 +47,14 @@ def part_rows(parts: Mapping[str, Mapping[str, Delta]], kind: str) -> list[Metri
 
 
 def console_table(title: str, rows: Sequence[MetricRow]) -> console.Table:
-    """The same table for a terminal."""
-    return console.table(title, COLUMNS, [row.cells() for row in rows])
+    """The same table for a terminal, where names are short."""
+    return console.table(title, COLUMNS, [[row.name, *row.values()] for row in rows])
 
 
 def baseline_table(title: str, metrics: Mapping[str, Mapping[str, Any]]) -> console.Table:
     """One model's metrics, as `metrics.means` gives them, for a terminal."""
     rows = [
-        [METRICS[name].title, value(found["unit"], found["value"]), f"{found['n']:,}"]
+        [name, value(found["unit"], found["value"]), f"{found['n']:,}"]
         for name, found in metrics.items()
     ]
     return console.table(title, ["", "value", "rows"], rows)
@@ -66,7 +66,7 @@ def markdown_table(rows: Sequence[MetricRow]) -> str:
     for row in rows:
         if row.part:
             lines.append(f"| **{escaped(row.part)}** |" + " |" * (len(COLUMNS) - 1))
-        lines.append("| " + " | ".join(escaped(cell) for cell in row.cells()) + " |")
+        lines.append("| " + " | ".join(escaped(cell) for cell in [row.title, *row.values()]) + " |")
     return "\n".join(lines)
 
 
@@ -105,6 +105,7 @@ def value(unit: str, number: float) -> str:
 
 def _row(name: str, delta: Delta, part: str) -> MetricRow:
     return MetricRow(
+        name=name,
         title=METRICS[name].title,
         base=value(delta.unit, delta.base),
         tuned=value(delta.unit, delta.tuned),
