@@ -1,0 +1,242 @@
+"""`train` as a user runs it: from rows to an adapter, through kills and bad input."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+from tests.evaluation import tiny
+
+from codetune import artefact, runlog
+
+SCRIPT = "training/train_qlora.py"
+RECIPE = {
+    "max_length": 96,
+    "max_steps": 8,
+    "eval_steps": 2,
+    "save_steps": 2,
+    "gradient_accumulation_steps": 2,
+    "lora_r": 4,
+    "lora_dropout": 0.1,
+    "dtype": "float32",
+    "device": "cpu",
+}
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random, tiny model."""
+    return tiny.make_base(tmp_path_factory.mktemp("tiny") / "base", steps=0)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with data/train.jsonl and data/eval.jsonl."""
+    (tmp_path / "data").mkdir()
+    tiny.write_rows(tmp_path / "data" / "train.jsonl", tiny.house_rows(24))
+    tiny.write_rows(tmp_path / "data" / "eval.jsonl", tiny.house_rows(8, first=100))
+    return tmp_path
+
+
+def words(base: Path, **changes: Any) -> list[str]:
+    knobs = {"model_name_or_path": base, "run_name": "mine", **RECIPE, **changes}
+    return [word for name, value in knobs.items() for word in (f"--{name}", str(value))]
+
+
+def test_an_adapter_and_its_record(project: Path, base: Path, run_script: Run) -> None:
+    found = run_script(SCRIPT, *words(base), "--json", cwd=project)
+    assert found.returncode == 0, found.stderr
+    report = json.loads(found.stdout)
+    adapter = project / "outputs" / "mine" / "adapter"
+    assert artefact.verify(adapter) is None
+    weights = load_file(adapter / "adapter_model.safetensors")
+    assert len(weights) == 2 * 7 * 2 and all(w.dtype.is_floating_point for w in weights.values())
+    assert any(w.abs().max() > 0 for n, w in weights.items() if "lora_B" in n), "nothing trained"
+    about = json.loads((adapter / "codetune.json").read_text())
+    assert about["base_path"] == str(base) and len(about["base_sha256"]) == 64
+    assert {p.name for p in adapter.iterdir()} >= {"tokenizer.json", "adapter_config.json"}
+    assert report["metrics"]["eval_loss_best"] > 0
+    assert report["counts"]["train rows"]["kept"] == 24
+    assert (project / "outputs" / "mine" / "loss.png").read_bytes()[:4] == b"\x89PNG"
+    assert list((project / "runs" / "mine").glob("events.out.tfevents.*"))
+    row = runlog.latest(project, "train")
+    assert row is not None and row.name == "mine"
+
+    again = run_script(SCRIPT, *words(base), cwd=project)
+    assert again.returncode == 0 and "up to date" in again.stderr
+
+    other = run_script(SCRIPT, *words(base, learning_rate=0.1), cwd=project)
+    assert other.returncode == 2 and "the recipe changed" in other.stderr
+    assert "--run_name" in other.stderr
+    assert artefact.verify(adapter) is None
+
+    anew = run_script(SCRIPT, *words(base, learning_rate=0.1, resume="never"), cwd=project)
+    assert anew.returncode == 0, anew.stderr
+    assert "learning_rate = 0.1 (default 0.0002)" in anew.stderr
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(
+    project: Path, base: Path, run_script: Run, root: Path
+) -> None:
+    whole = run_script(SCRIPT, *words(base, run_name="whole"), cwd=project)
+    assert whole.returncode == 0, whole.stderr
+    process = subprocess.Popen(
+        [sys.executable, root / "scripts" / SCRIPT, *words(base, run_name="cut")],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(root / "src")},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    checkpoints = project / "outputs" / "cut" / "checkpoints"
+    while process.poll() is None and not (checkpoints / "checkpoint-2").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    if process.returncode != 0:  # it may have been done before the signal came
+        assert process.returncode == 143, said
+        assert "run the same command again" in said
+        assert not (project / "outputs" / "cut" / "adapter").exists()
+    rest = run_script(SCRIPT, *words(base, run_name="cut"), cwd=project)
+    assert rest.returncode == 0, rest.stderr
+    assert sha(project, "cut") == sha(project, "whole")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model_name_or_path": "/absent/model"}, "no such model folder"),
+        ({"train_file": "absent.jsonl"}, "absent.jsonl: no such file"),
+        ({"eval_file": "empty.jsonl"}, "empty.jsonl: no row can be trained on"),
+        ({"train_file": "broken.jsonl"}, "broken.jsonl, line 1: not_json"),
+        ({"save_steps": 3}, "save_steps (3) must be a multiple of eval_steps (2)"),
+        ({"load_in_8bit": "true"}, "exclude each other"),
+        ({"learning_rat": 1}, "did you mean learning_rate?"),
+        ({"device": "cuda"}, "run ./scripts.sh doctor"),
+    ],
+)
+def test_bad_input_is_one_line(
+    project: Path, base: Path, run_script: Run, change: dict[str, Any], said: str
+) -> None:
+    (project / "empty.jsonl").write_text("")
+    (project / "broken.jsonl").write_text("{half\n")
+    found = run_script(SCRIPT, *words(base, **change), cwd=project)
+    assert found.returncode == 2, found.stderr
+    errors = [line for line in found.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and said in errors[0], found.stderr
+    assert "Traceback" not in found.stderr
+    assert not (project / "outputs" / "mine").exists()
+
+
+@pytest.mark.parametrize("planted", ["modeling_x.py", "pytorch_model.bin", "auto_map"])
+def test_unsafe_model_folders_are_refused(
+    project: Path, base: Path, run_script: Run, tmp_path: Path, planted: str
+) -> None:
+    model = Path(shutil.copytree(base, tmp_path / "model"))
+    if planted == "auto_map":
+        config = json.loads((model / "config.json").read_text())
+        config["auto_map"] = {"AutoModelForCausalLM": "modeling_x.Model"}
+        (model / "config.json").write_text(json.dumps(config))
+    else:
+        (model / planted).write_text("print('run')")
+    found = run_script(SCRIPT, *words(model), cwd=project)
+    assert found.returncode == 2
+    assert str(model) in found.stderr and "Traceback" not in found.stderr
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_runs_resume_to_equal_weights(
+    project: Path, base: Path, root: Path, kills: int
+) -> None:
+    """SIGKILL at random moments; afterwards one run to the end, and the weights are equal."""
+    seed = int(os.environ.get("CODETUNE_KILL_SEED", "0")) or random.randrange(1, 10**6)
+    print(f"replay with CODETUNE_KILL_SEED={seed}")
+    chance = random.Random(seed)
+    started = time.monotonic()
+    assert trained_in_child(root, project, words(base, run_name="whole")) == 0
+    duration = time.monotonic() - started
+    for number in range(kills):
+        name = f"cut-{number}"
+        code = trained_in_child(
+            root, project, words(base, run_name=name), kill_after=chance.uniform(0, duration)
+        )
+        if code != 0:
+            assert code == -signal.SIGKILL
+            assert trained_in_child(root, project, words(base, run_name=name)) == 0
+        assert sha(project, name) == sha(project, "whole"), f"kill {number} of seed {seed}"
+        for place in finals(project):
+            assert artefact.verify(place) is None, place
+
+
+def sha(project: Path, run_name: str) -> str:
+    adapter = project / "outputs" / run_name / "adapter"
+    return artefact.sha256_file(adapter / "adapter_model.safetensors")
+
+
+def finals(project: Path) -> list[Path]:
+    """Everything under outputs/ that carries a manifest, and every folder that should."""
+    outputs = project / "outputs"
+    folders = [p.parent for p in outputs.rglob("manifest.json")]
+    checkpoints = list(outputs.glob("*/checkpoints/checkpoint-*"))
+    files = [
+        p.with_name(p.name.removesuffix(".manifest.json")) for p in outputs.rglob("*.manifest.json")
+    ]
+    return [*folders, *checkpoints, *files]
+
+
+def trained_in_child(
+    root: Path, project: Path, argv: list[str], kill_after: float | None = None
+) -> int:
+    """Runs the stage in a forked child (libraries are already imported); its exit code."""
+    stage_script(root)
+    child = multiprocessing.get_context("fork").Process(
+        target=_child, args=(root, project, argv), daemon=True
+    )
+    child.start()
+    child.join(kill_after)
+    if child.is_alive():
+        child.kill()
+        child.join()
+    assert child.exitcode is not None
+    return child.exitcode
+
+
+def _child(root: Path, project: Path, argv: list[str]) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    os.chdir(project)
+    script = stage_script(root)
+    with (project / "child.log").open("a") as log:
+        os.dup2(log.fileno(), 2)
+        os.dup2(log.fileno(), 1)
+        code = script.stage.main("", script.TrainConfig, script.run, stage="train", argv=argv)
+    os._exit(code)
+
+
+def stage_script(root: Path) -> ModuleType:
+    if "train_qlora_stage" not in sys.modules:
+        spec = importlib.util.spec_from_file_location(
+            "train_qlora_stage", root / "scripts" / SCRIPT
+        )
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        sys.modules["train_qlora_stage"] = module
+        import codetune.training.assemble  # noqa: F401 - imported once, before the forks
+    return sys.modules["train_qlora_stage"]
