@@ -176,6 +176,7 @@ def _open_run(config: Config, call: _Invocation) -> Run:
         seed=values.get("seed"),
         version=call.version,
         database_url=os.environ.get("DATABASE_URL"),
+        variables=os.environ,
     )
 
 
