@@ -74,14 +74,9 @@ stage() { # stage SCRIPT ARGUMENTS...: hands over to the script; signals and exi
   exec "$python" "$@"
 }
 
-demo() {
-  need_or_install base
-  exec "$python" scripts/runs/demo.py "$@"
-}
-
 tests() { # the fast suite; --slow adds the slow tests; all else goes to pytest
   need_or_install dev
-  local argument command=(-m pytest -n 2 --dist worksteal) slow=no
+  local argument command=(-m pytest -n 2 --dist loadfile) slow=no
   for argument in "$@"; do
     if [[ $argument == --slow ]]; then slow=yes; else command+=("$argument"); fi
   done
@@ -157,7 +152,7 @@ verb=${1:-help}
 case "$verb" in
   setup) install "$@" ;;          # makes .venv and installs pinned packages, torch in the build that fits this machine
   doctor) stage scripts/runs/doctor.py "$@" ;; # says what this machine can train, and what to do about each problem
-  demo) demo "$@" ;;              # the whole pipeline for real, on a small model made here: minutes on two CPU cores
+  demo) need_or_install base; stage scripts/runs/demo.py "$@" ;; # the whole pipeline for real, on a small model made here
   pipeline) stage scripts/runs/pipeline.py "$@" ;; # the same chain on your logs, your repository and your model
   test) tests "$@" ;;             # the fast test suite; --slow adds the slow tests, the rest goes to pytest
   check) check ;;                 # format, lint, strict types, shellcheck and whether the generated docs are fresh

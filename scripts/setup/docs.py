@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -71,12 +72,17 @@ def configuration() -> str:
     return "\n".join(parts)
 
 
+def schema_of(path: str) -> dict[str, Any]:
+    """The JSON Schema of a stage's knobs, asked from the stage."""
+    env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    told = subprocess.check_output([sys.executable, path, "--schema"], cwd=ROOT, env=env, text=True)
+    schema: dict[str, Any] = json.loads(told)
+    return schema
+
+
 def knob_table(path: str) -> str:
-    """The knobs of one stage, asked from the stage."""
-    asked = subprocess.run(
-        [sys.executable, path, "--schema"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    schema = json.loads(asked.stdout)
+    """The knobs of one stage as a Markdown table."""
+    schema = schema_of(path)
     required = schema.get("required", [])
     rows = [
         (

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-import json
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -35,8 +33,7 @@ def readme_commands() -> list[list[str]]:
 @functools.cache
 def knobs(script: str) -> set[str]:
     """Every spelling of a flag that a stage takes."""
-    asked = [sys.executable, str(ROOT / script), "--schema"]
-    schema: dict[str, Any] = json.loads(subprocess.check_output(asked, text=True, cwd=ROOT))
+    schema = docs.schema_of(script)
     names = set(schema["properties"])
     names |= {alias for knob in schema["properties"].values() for alias in knob["aliases"]}
     return names | {"config", "schema", "dry_run", "json", "run_id"}
