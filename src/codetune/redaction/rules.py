@@ -16,6 +16,8 @@ import re2
 
 from codetune.redaction.guess import is_password, is_random_token, is_real_value
 
+# Where a token may begin: an escaped line end of JSON inside JSON ends with a letter.
+_START = r"(?:^|[^A-Za-z0-9_]|\\[nrt])"
 # What may stand between two base64 lines of a key: line ends (also escaped ones), the line
 # numbers of a file viewer, quotes and string concatenation.
 _GAP = r"(?:\\[nrt]|[\s\d→|\"'+,>*])"
@@ -67,7 +69,7 @@ def _prefixed(
 
     The example is kept apart from its prefix so that this file holds no whole token.
     """
-    pattern = rf"(?:^|[^A-Za-z0-9_])({re2.escape(prefix)}{body})"
+    pattern = rf"{_START}({re2.escape(prefix)}{body})"
     return Rule(name, pattern, (prefix.lower(),), (prefix + example,), (prefix, *ignores))
 
 
@@ -134,21 +136,21 @@ FORM_RULES = (
     ),
     Rule(
         "aws_access_key",
-        r"(?:^|[^A-Za-z0-9_])((?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16})(?:$|[^A-Za-z0-9_])",
+        rf"{_START}((?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{{16}})(?:$|[^A-Za-z0-9_])",
         ("akia", "asia", "abia", "acca"),
         ("AKIA" + "Q3EGRLZ5MWTK7XYP",),
         ("AKIAIOSFODNN7EXAMPLE", "AKIA", "XAKIAQ3EGRLZ5MWTK7XYPX"),
     ),
     Rule(
         "json_web_token",
-        r"\b(eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,})",
+        rf"{_START}(eyJ[A-Za-z0-9_-]{{10,}}\.eyJ[A-Za-z0-9_-]{{10,}}\.[A-Za-z0-9_-]{{10,}})",
         ("eyj",),
         ("eyJ" + "hbGciOiJIUzI1NiJ9.eyJ" + "zdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N",),
         ("eyJhbGciOiJIUzI1NiJ9 alone is only a header",),
     ),
     Rule(
         "telegram_token",
-        r"\b(\d{8,10}:AA[A-Za-z0-9_-]{33})",
+        rf"{_START}(\d{{8,10}}:AA[A-Za-z0-9_-]{{33}})",
         (":aa",),
         ("123456789:" + "AAF" + _MIX[:32],),
         ("10:AA in a table",),
@@ -169,7 +171,7 @@ FORM_RULES = (
     ),
     Rule(
         "url_password",
-        r"\b[A-Za-z][A-Za-z0-9+.-]{1,20}://[^\s/:@\"'<>`]{0,80}:([^\s/@\"'<>`]{3,120})@[\w\[]",
+        r"[A-Za-z][A-Za-z0-9+.-]{1,20}://[^\s/:@\"'<>`]{0,80}:([^\s/@\"'<>`]{3,120})@[\w\[]",
         ("://",),
         ("postgresql://app:" + "vN8kq2Lw@db.internal/app", "https://x:" + _MIX + "@git.host/r"),
         (
@@ -181,7 +183,7 @@ FORM_RULES = (
     ),
     Rule(
         "bearer_token",
-        r"(?i)\b(?:bearer|authorization[\"']?\s{0,3}[:=]\s{0,3}[\"']?(?:basic|token))\s+"
+        r"(?i)(?:bearer|authorization[\"']?\s{0,3}[:=]\s{0,3}[\"']?(?:basic|token))\s+"
         r"([A-Za-z0-9._~+/=-]{16,})",
         ("bearer", "authorization"),
         ("Authorization: Bearer " + _MIX[:32], "authorization: Basic " + "dXNlcjpwYXNzd29yZA=="),
@@ -190,14 +192,14 @@ FORM_RULES = (
     ),
     Rule(
         "curl_password",
-        r"\bcurl\b[^\n]{0,300}\s(?:-u|--user)\s{0,2}[\"']?[^\s:\"']{1,60}:([^\s\"']{5,120})",
+        r"curl\b[^\n]{0,300}\s(?:-u|--user)\s{0,2}[\"']?[^\s:\"']{1,60}:([^\s\"']{5,120})",
         ("curl",),
         ("curl -s -u deploy:" + "Kq82-vLw9x https://host/api",),
         ("curl -u user:password https://host", "curl -u $USER:$PASS https://host"),
     ),
     Rule(
         "password",
-        rf"(?i)(?:^|[^A-Za-z0-9])(?:{_PASSWORDS}{_VALUE}|{_PASS_WORD}(?:{_QUOTED}|={_PLAIN}))",
+        rf"(?i)(?:^|[^A-Za-z0-9]|\\[nrt])(?:{_PASSWORDS}{_VALUE}|{_PASS_WORD}(?:{_QUOTED}|={_PLAIN}))",
         ("pass", "pwd"),
         (
             'DB_PASSWORD="' + 'vN8!kq2Lw"',
