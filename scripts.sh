@@ -122,7 +122,7 @@ examples() {
 ./scripts.sh sft --src ~/.claude/projects --out data/mine.sft.jsonl
 ./scripts.sh fim --repo ~/src/project --out data/mine.fim.jsonl
 ./scripts.sh data data/*.jsonl --eval_frac 0.15
-./scripts.sh peek --path data/train.jsonl --n 3
+./scripts.sh peek data/train.jsonl --n 3
 ./scripts.sh check-lengths --model_name_or_path models/Qwen2.5-Coder-1.5B-Instruct
 ./scripts.sh train --config configs/train/qwen2.5-coder-1.5b.yaml --run_name mine
 ./scripts.sh tensorboard
