@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -17,6 +18,8 @@ from codetune.code.tree import Entry, Kind, fingerprint
 from codetune.errors import UserError
 
 _SECONDS = 600
+# As many requests (41 bytes each) as fit into the smallest pipe: nobody waits for the other side.
+_ASKED_AT_ONCE = 96
 _IDENTITY_DIGITS = 12
 _KINDS: dict[str, Kind] = {"120000": "symlink", "160000": "submodule"}
 # Command-line settings win over the repository's own. Each names a way to make git run a program
@@ -73,10 +76,12 @@ class GitTree:
             stdin, stdout = git.stdin, git.stdout
             if stdin is None or stdout is None:
                 raise GitError("no pipe to git")
-            for entry in entries:
-                stdin.write(entry.blob.encode() + b"\n")
+            waiting = iter(entries)
+            while asked := list(islice(waiting, _ASKED_AT_ONCE)):
+                stdin.write(b"".join(entry.blob.encode() + b"\n" for entry in asked))
                 stdin.flush()
-                yield entry, _reply(stdout)
+                for entry in asked:
+                    yield entry, _reply(stdout)
             stdin.close()
 
 

@@ -125,34 +125,42 @@ def _syntax_spans(root: Node, plan: Plan) -> dict[str, list[Pair]]:
     waiting = [root]
     while waiting:
         node = waiting.pop()
-        kind = node.type
+        is_function = node.type == "function_definition"
         for child in node.children:
-            size = child.end_byte - child.start_byte
-            if size < plan.min_bytes or child.type in _OPAQUE:
+            start, end = child.start_byte, child.end_byte
+            if end - start < plan.min_bytes:
+                continue
+            kind = _span_kind(child.type)
+            if kind == "opaque":
                 continue
             waiting.append(child)
-            # two bytes more: the parentheses of arguments are not part of the span
-            if size <= plan.max_bytes + 2:
-                _classify(child, kind, pools)
+            if kind == "arguments":  # without the parentheses
+                start, end = start + 1, end - 1
+            elif kind == "block" and is_function:
+                kind = "function_body"
+            if kind and end - start <= plan.max_bytes and not _is_docstring(child):
+                pools[kind].append((start, end))
     return pools
 
 
-def _classify(node: Node, parent: str, pools: dict[str, list[Pair]]) -> None:
-    kind, start, end = node.type, node.start_byte, node.end_byte
-    if kind == "block":
-        pools["function_body" if parent == "function_definition" else "block"].append((start, end))
-    elif kind == "argument_list":
-        pools["arguments"].append((start + 1, end - 1))
-    elif kind in _EXPRESSIONS:
-        pools["expression"].append((start, end))
-    elif (kind in _STATEMENTS or kind.endswith("_statement")) and not _is_docstring(node):
-        pools["statement"].append((start, end))
+@cache
+def _span_kind(node_type: str) -> str:
+    """The kind of span that a syntax node gives; "" for none, "opaque" for none inside either."""
+    if node_type in _OPAQUE:
+        return "opaque"
+    if node_type in _EXPRESSIONS:
+        return "expression"
+    if node_type in _STATEMENTS or node_type.endswith("_statement"):
+        return "statement"
+    return {"block": "block", "argument_list": "arguments"}.get(node_type, "")
 
 
 def _is_docstring(node: Node) -> bool:
     """A string that stands alone: prose, which the code around it does not determine."""
-    only = node.child(0) if node.type == "expression_statement" else None
-    return only is not None and node.child_count == 1 and only.type == "string"
+    if node.type != "expression_statement" or node.child_count != 1:
+        return False
+    only = node.child(0)
+    return only is not None and only.type == "string"
 
 
 def _line_starts(source: bytes) -> list[int]:
