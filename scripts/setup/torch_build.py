@@ -65,7 +65,7 @@ def plan(wanted: str, gpu: Gpu | None, find_links: list[str], tested: str) -> Pl
         links = [word for link in find_links for word in ("--find-links", link)]
         args = ["--no-deps", "--no-index", *links, tested]
         cpu.append(Attempt("torch, CPU wheel from pip's find-links", args))
-    default = Attempt("torch, default build of the package index (large)", [SUPPORTED])
+    default = Attempt("torch, default build of the package index (large)", [tested])
     if wanted == "auto":
         return _automatic(gpu, [*cpu, default])
     asked = {"keep": [], "cpu": cpu, "default": [default], "cu118": [LAST_CUDA_11]}
