@@ -1,8 +1,9 @@
 import string
 
-from codetune.redaction import Identity, learn, redact_row, redact_text
 from hypothesis import given
 from hypothesis import strategies as st
+
+from codetune.redaction import Identity, learn, redact_row, redact_text
 
 SECRET = "q7Xb2Lm9Zk4Tn8Rv3Wc6Yd1H"
 MIRA = learn(["/home/mira/work"])
@@ -111,7 +112,9 @@ def test_text_rows_are_redacted():
 
 
 def test_learning_who():
-    found = learn(["/home/mira/x", "/Users/j.doe", r"C:\Users\Bob\x", "-Users-alice-work", "/srv/x"])
+    found = learn(
+        ["/home/mira/x", "/Users/j.doe", r"C:\Users\Bob\x", "-Users-alice-work", "/srv/x"]
+    )
     assert found.users == ("alice", "bob", "j.doe", "mira")
 
 
@@ -120,7 +123,9 @@ def test_common_words_are_no_names():
     assert learn([]).pattern is None
 
 
-PLAIN = st.text(alphabet=string.ascii_letters + string.digits + " \n.,:/=-'\"@<>_\\é日", max_size=200)
+PLAIN = st.text(
+    alphabet=string.ascii_letters + string.digits + " \n.,:/=-'\"@<>_\\é日", max_size=200
+)
 
 
 @given(st.lists(PLAIN, max_size=4), st.lists(PLAIN, max_size=4))

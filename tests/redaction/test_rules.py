@@ -1,6 +1,7 @@
 import time
 
 import pytest
+
 from codetune.redaction import find_secrets
 from codetune.redaction.guess import entropy, is_password, is_random_token, is_real_value
 from codetune.redaction.rules import RULES
@@ -111,6 +112,8 @@ def test_a_rule_takes_linear_time(rule, unit):
 
 def test_guesses():
     assert entropy("aaaa") == 0 and entropy("abcd") == 2
-    assert is_password("Tr0ub4dor&3") and not is_password("password1") and not is_password("my_value")
+    assert (
+        is_password("Tr0ub4dor&3") and not is_password("password1") and not is_password("my_value")
+    )
     assert is_random_token("q7Xb2Lm9Zk4Tn8Rv") and not is_random_token("session_token_v2")
     assert not is_real_value("${TOKEN}") and not is_real_value("<token>")

@@ -15,7 +15,7 @@ from codetune.errors import UserError
 
 @dataclass(frozen=True, order=True, slots=True)
 class LogFile:
-    """A log file: `name` is its path below what was asked for, and so is the same everywhere."""
+    """A log file: `name` is its path with the name of the folder asked for, the same anywhere."""
 
     name: str
     path: Path
@@ -52,7 +52,7 @@ def _below(path: Path, counts: Counts, *, explicit: bool) -> Iterator[LogFile]:
     if not path.is_dir():
         if not path.is_file():
             raise UserError(f"{path}: is not a regular file; give --src a .jsonl file or a folder")
-        yield LogFile(path.name, path, explicit)
+        yield LogFile(f"{path.resolve().parent.name}/{path.name}", path, explicit)
         return
     candidates = sorted(_walk(path))
     if not candidates:
@@ -62,7 +62,8 @@ def _below(path: Path, counts: Counts, *, explicit: bool) -> Iterator[LogFile]:
         if reason:
             counts.drop(reason)
         else:
-            yield LogFile(candidate.relative_to(path).as_posix(), candidate)
+            below = candidate.relative_to(path).as_posix()
+            yield LogFile(f"{path.resolve().name}/{below}", candidate)
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -16,12 +16,10 @@ def shorten(text: str, limit: int, tool: str = "") -> str:
     if len(text) <= limit:
         return text
     head_room = int(limit * (0.3 if tool in _MOSTLY_TAIL else 0.6))
-    head = _head(text, head_room)
-    tail = len(text) - _head(text[::-1], limit - head_room)
-    omitted = tail - head
-    return (
-        f"{text[:head].rstrip()}\n... [{omitted:,} characters omitted] ...\n{text[tail:].lstrip()}"
-    )
+    head = text[: _head(text, head_room)].rstrip()
+    tail = text[len(text) - _head(text[::-1], limit - head_room) :].lstrip()
+    omitted = len(text) - len(head) - len(tail)
+    return f"{head}\n... [{omitted:,} characters omitted] ...\n{tail}"
 
 
 def _head(text: str, room: int) -> int:

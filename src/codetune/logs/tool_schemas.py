@@ -50,9 +50,11 @@ class _Argument:
         self.types[_type_name(value)] += 1
         if self.choices is None:
             return
-        if isinstance(value, str) and _CHOICE.fullmatch(value):
-            self.choices.add(value)
-        if len(self.choices) > _MOST_CHOICES or not isinstance(value, str):
+        if not isinstance(value, str) or not _CHOICE.fullmatch(value):
+            self.choices = None
+            return
+        self.choices.add(value)
+        if len(self.choices) > _MOST_CHOICES:
             self.choices = None
 
     def schema(self) -> dict[str, Any]:
