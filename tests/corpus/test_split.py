@@ -109,6 +109,11 @@ def test_adding_rows_or_changing_min_eval_never_moves_a_group(
     grown = split_or_skip(records(corpus + more), later, *before)
     assert not before[0] & column(grown.eval, "group")
     assert not before[1] & column(grown.train, "group")
+    assert column(made.eval, "content") <= column(grown.eval, "content")
+    settled_eval = records(corpus + more)
+    settled_eval = settled_eval[np.isin(settled_eval["group"], sorted(before[1]))]
+    moved = column(made.train, "content") & column(grown.eval, "content")
+    assert moved <= column(settled_eval, "content")  # only where eval itself brings a copy
     assert not column(grown.train, "content") & column(grown.eval, "content")
     assert len(grown.eval) <= len(grown.train)
 

@@ -55,11 +55,13 @@ def divide(
     """Splits deduplicated rows; `train_groups` and `eval_groups` are those of a previous split.
 
     Of rows with equal content the one with the lowest draw survives, so that a content with a
-    copy in eval is kept there and nowhere else. Raises UserError when no fraction gives each side
+    copy in eval is kept there and nowhere else; one that a previous split kept in train stays
+    there, unless a group settled as eval has it. Raises UserError when no fraction gives each side
     a group and eval no more rows than train.
     """
     draws = settled(records, train_groups, eval_groups)
-    ranked = np.lexsort((records["line_hash"], records["draw"], draws, records["content"]))
+    precedence = np.where(draws == NEVER_EVAL, ALWAYS_EVAL / 2, draws)
+    ranked = np.lexsort((records["line_hash"], records["draw"], precedence, records["content"]))
     content = records["content"][ranked]
     first = np.ones(len(ranked), dtype=bool)
     first[1:] = content[1:] != content[:-1]
