@@ -61,12 +61,13 @@ def run(config: TrainConfig, log: Run) -> stage.Report:
 def _train(work: Work, log: Run) -> stage.Report:
     from codetune import console, models
     from codetune.training.adapter import publish_adapter
-    from codetune.training.assemble import build_trainer, planned_steps
+    from codetune.training.assemble import build_trainer, described, planned_steps
     from codetune.training.callbacks import Bar, Recorder, SafeStop
     from codetune.training.checkpoints import newest_valid
 
     config, checkpoints = work.config, work.config.run_dir / "checkpoints"
-    _say_what(work)
+    for line in described(work):
+        console.say(line)
     if config.resume == "never":
         shutil.rmtree(checkpoints, ignore_errors=True)
     resumed = newest_valid(checkpoints, work.origin)
@@ -95,18 +96,6 @@ def _train(work: Work, log: Run) -> stage.Report:
     adapter = publish_adapter(trainer.model, work.facts, work.tok, target, work.origin)
     log.output(adapter, "adapter")
     return _report(work, trainer, recorder.curve, adapter, seconds)
-
-
-def _say_what(work: Work) -> None:
-    from codetune import console
-    from codetune.config import differences
-
-    for name, change in differences(work.config).items():
-        console.say(f"  {name} = {change['value']} (default {change['default']})")
-    console.say(
-        f"{work.train.counts.kept:,} rows, {work.train.n_tokens:,} tokens, "
-        f"{work.train.n_trained:,} of them trained; {work.held_out.counts.kept:,} rows held out"
-    )
 
 
 def _interruption(number: int) -> BaseException:

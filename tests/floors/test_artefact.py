@@ -277,7 +277,7 @@ def test_kill_at_every_file_operation_leaves_nothing_torn(tmp_path: Path) -> Non
 
 
 def _python(program: str, *args: object) -> subprocess.CompletedProcess[str]:
-    source = str(Path(artefact.__file__).parents[1])
+    source = str(Path(artefact.__file__).parents[2])
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program), *map(str, args)],
         env={**os.environ, "PYTHONPATH": source},

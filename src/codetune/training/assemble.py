@@ -8,6 +8,7 @@ from pathlib import Path
 from transformers import AutoTokenizer, EarlyStoppingCallback, PrinterCallback
 
 from codetune.artefact import Origin
+from codetune.config import differences
 from codetune.models import LoadedModel, ModelFacts
 from codetune.tokens import Tokenizer
 from codetune.training.data import TokenTable, packed
@@ -54,6 +55,17 @@ def build_trainer(
     # It prints to standard output, which belongs to `--json`.
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def described(work: Work) -> list[str]:
+    """What is not at its default, and how much there is to train on, a line each."""
+    changed = differences(work.config).items()
+    lines = [f"  {name} = {c['value']} (default {c['default']})" for name, c in changed]
+    return [
+        *lines,
+        f"{work.train.counts.kept:,} rows, {work.train.n_tokens:,} tokens, "
+        f"{work.train.n_trained:,} of them trained; {work.held_out.counts.kept:,} rows held out",
+    ]
 
 
 def planned_steps(trainer: QLoRATrainer) -> int:

@@ -1,0 +1,47 @@
+"""The one writer of files: atomic, fsynced, and described by a manifest that is written last.
+
+A file `X` counts as made only when `X.manifest.json` verifies against it. A folder carries its
+`manifest.json` inside and appears by a single rename. Nothing here knows what the bytes mean.
+"""
+
+from codetune.artefact.account import Counts, Input, Origin, input_file, sha256_file
+from codetune.artefact.disk import private_dir
+from codetune.artefact.files import (
+    save_figure,
+    scratch_file,
+    write_bytes,
+    write_chunks,
+    write_plain,
+    write_rows,
+    write_text,
+)
+from codetune.artefact.folders import publish_directory, staged_directory, sweep
+from codetune.artefact.journal import Journal, read_journal
+from codetune.artefact.lines import read_rows
+from codetune.artefact.manifest import is_current, manifest_path, read_manifest, verify
+
+__all__ = [
+    "Counts",
+    "Input",
+    "Journal",
+    "Origin",
+    "input_file",
+    "is_current",
+    "manifest_path",
+    "private_dir",
+    "publish_directory",
+    "read_journal",
+    "read_manifest",
+    "read_rows",
+    "save_figure",
+    "scratch_file",
+    "sha256_file",
+    "staged_directory",
+    "sweep",
+    "verify",
+    "write_bytes",
+    "write_chunks",
+    "write_plain",
+    "write_rows",
+    "write_text",
+]

@@ -1,0 +1,80 @@
+"""What grows: an append-only file of records that survives a torn write."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from codetune.artefact.account import Origin, sha256_file
+from codetune.artefact.disk import encoded, private_dir, user_errors
+from codetune.artefact.files import write_manifest
+from codetune.artefact.lines import read_rows
+
+_CHUNK = 1 << 20
+
+
+class Journal:
+    """An append-only JSONL file: one `write` a record, and a torn tail is cut off at opening.
+
+    `fsync=True` makes each record durable before `append` returns.
+    """
+
+    def __init__(self, path: Path, *, fsync: bool = False) -> None:
+        self.path, self._fsync = path, fsync
+        private_dir(path.parent)
+        _cut_torn_tail(path)
+        with user_errors(path):
+            self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Appends one record."""
+        with user_errors(self.path):
+            os.write(self._handle, encoded(record, compact=True))
+            if self._fsync:
+                os.fsync(self._handle)
+
+    def close(self) -> None:
+        """Makes everything durable and closes the file."""
+        if self._handle >= 0:
+            os.fsync(self._handle)
+            os.close(self._handle)
+            self._handle = -1
+
+    def seal(self, origin: Origin) -> Path:
+        """Closes the journal and turns it into the next numbered, verified shard; returns it."""
+        self.close()
+        stem, number = self.path.name.removesuffix(".jsonl"), 1
+        while (shard := self.path.with_name(f"{stem}.{number:05d}.jsonl")).exists():
+            number += 1
+        self.path.rename(shard)
+        rows = sum(1 for _ in read_rows(shard))
+        write_manifest(shard, origin, None, {"sha256": sha256_file(shard), "rows": rows})
+        return shard
+
+
+def read_journal(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a journal; a torn last line is left out."""
+    with path.open("rb") as source:
+        for line in source:
+            if not line.endswith(b"\n"):
+                return
+            yield json.loads(line)
+
+
+def _cut_torn_tail(path: Path) -> None:
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - _CHUNK)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                file.truncate(start + newline + 1)
+                return
+            end = start
+        file.truncate(0)
