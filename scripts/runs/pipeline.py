@@ -37,6 +37,8 @@ STAGES = {
     "compare": "testing/compare_baseline_vs_lora.py",
     "merge": "training/merge_lora.py",
 }
+# Code and JSON have fewer characters to a token than prose: cut so that most rows fit.
+CHARS_PER_TOKEN = 3
 Stage = Literal["sft", "fim", "data", "check-lengths", "train", "compare", "merge"]
 
 
@@ -56,8 +58,10 @@ class PipelineConfig(Config):
         None, "longest row; the recipe's own by default", unit="tokens", ge=16
     )
     eval_frac: float = knob(0.1, "share of the groups held out", gt=0, lt=1)
+    split_seed: int = knob(42, "another seed holds out other groups")
     from_stage: Stage = knob("sft", "start here; earlier results are used", aliases=("from",))
     force: bool = knob(False, "merge also what is worse than its base", place=True)
+    summary: bool = knob(True, "tables of all stages and places at the end", place=True)
 
     @model_validator(mode="after")
     def _has_sources(self) -> PipelineConfig:
@@ -94,17 +98,13 @@ def report(config: PipelineConfig, ended: list[Done], log: Run) -> stage.Report:
     """What was made, what it took, and the verdict."""
     from codetune import pipeline
 
-    outputs = tuple(Path(path) for done in ended for path in done.report["outputs"])
-    for path in outputs:
-        log.output(path)
     judged = next((done for done in ended if "verdict" in done.report), None)
     verdict = judged.report["verdict"] if judged else "not compared"
     log.tag(verdict)
     return stage.Report(
         headline=f"outputs/{config.name}: {judged.headline if judged else verdict}",
         status="up to date" if all(done.status == "up to date" for done in ended) else "done",
-        outputs=outputs,
-        tables=(pipeline.costs(ended), pipeline.places(config.name)),
+        tables=(pipeline.costs(ended), pipeline.places(config.name)) if config.summary else (),
         details={"verdict": verdict, "stages": [asdict(done) for done in ended]},
     )
 
@@ -116,23 +116,21 @@ def commands(config: PipelineConfig) -> dict[str, list[str]]:
 
     recipe, _ = resolve(TrainConfig, config.train_config, {})
     base = find_model(config.model_name_or_path or recipe.model_name_or_path)
-    model = ["--model_name_or_path", base]
-    longest = ["--max_length", config.max_length or recipe.max_length]
+    max_length = config.max_length or recipe.max_length
+    model, longest = ["--model_name_or_path", base], ["--max_length", max_length]
     name, out = config.name, Path("outputs") / config.name
     rows = {"sft": f"data/{name}.sft.jsonl", "fim": f"data/{name}.fim.jsonl"}
     made = [rows[kind] for kind, given in (("sft", config.logs), ("fim", config.repo)) if given]
-    train = ["--train_file", f"data/train.{name}.jsonl"]
-    held_out = ["--eval_file", f"data/eval.{name}.jsonl"]
-    adapter = ["--adapter", out / "adapter"]
+    held_out, adapter = ["--eval_file", f"data/eval.{name}.jsonl"], ["--adapter", out / "adapter"]
+    both = ["--train_file", f"data/train.{name}.jsonl", *held_out]
+    shares = ["--eval_frac", config.eval_frac, "--seed", config.split_seed]
+    chars = ["--max_chars", CHARS_PER_TOKEN * max_length]
     every: dict[str, list[Any]] = {
-        "sft": ["--src", *config.logs, "--out", rows["sft"]],
+        "sft": ["--src", *config.logs, "--out", rows["sft"], *chars],
         "fim": ["--repo", *config.repo, "--out", rows["fim"]],
-        "data": [*made, "--out_dir", "data", "--name", name, "--eval_frac", config.eval_frac],
-        "check-lengths": [*train, *held_out, *model, *longest, "--output_dir", out / "lengths"],
-        "train": [
-            *("--config", config.train_config),
-            *(*train, *held_out, *model, *longest, "--run_name", name),
-        ],
+        "data": [*made, "--out_dir", "data", "--name", name, *shares],
+        "check-lengths": [*both, *model, *longest, "--output_dir", out / "lengths"],
+        "train": ["--config", config.train_config, *both, *model, *longest, "--run_name", name],
         "compare": [*held_out, *model, *longest, *adapter, "--output_dir", out / "report"],
         "merge": [*model, *adapter, "--output_dir", out / "merged"],
     }

@@ -148,6 +148,21 @@ def test_model_and_length_are_named_once_for_all(project: Path) -> None:
         assert value_of(argv_of(name), "--model_name_or_path") == "model"
 
 
+def test_sessions_are_cut_for_the_length_that_will_be_trained(project: Path) -> None:
+    go(settings(max_length=1000))
+    assert value_of(argv_of("sft"), "--max_chars") == "3000"
+
+
+def test_the_split_is_the_pipeline_s_to_decide(project: Path) -> None:
+    go(settings(eval_frac=0.2, split_seed=7))
+    assert value_of(argv_of("data"), "--eval_frac") == "0.2"
+    assert value_of(argv_of("data"), "--seed") == "7"
+
+
+def test_tables_can_be_left_to_who_asked(project: Path) -> None:
+    assert go(settings(summary=False)).tables == ()
+
+
 def test_the_recipe_gives_the_length_and_the_model_unless_told(project: Path) -> None:
     (project / "outputs" / "demo-base").mkdir(parents=True)
     go(settings(model_name_or_path=None))
