@@ -36,6 +36,8 @@ _QUIET_ENVIRONMENT = {
     "DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "OMP_WAIT_POLICY": "PASSIVE",
+    # Nothing here is compiled, and loading the compiler takes seconds at every start.
+    "TORCHDYNAMO_DISABLE": "1",
 }
 # Their notes repeat per product or per step and leave the user nothing to do.
 _QUIET_LOGGERS = ("accelerate", "bitsandbytes", "peft", "transformers", "trl")
