@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from codetune.stage import load_environment
+
 WAYS = ("ours", "trl")
 
 
@@ -35,6 +37,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
     if options.way:
+        load_environment()
         print(json.dumps(measure(options)))
         return 0
     with tempfile.TemporaryDirectory() as folder:
