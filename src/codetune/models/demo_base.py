@@ -38,14 +38,14 @@ class Recipe:
     """Shape and schedule; the defaults were the best of two dozen tried at one cost."""
 
     vocab_size: int = 4096
-    hidden_size: int = 128
-    intermediate_size: int = 384
+    hidden_size: int = 192
+    intermediate_size: int = 512
     layers: int = 4
     sequence: int = 256
-    batch: int = 4
-    steps: int = 360
-    learning_rate: float = 4e-3
-    embedding_rate: float = 3.0  # times the learning rate: most tokens are rare
+    batch: int = 2
+    steps: int = 500
+    learning_rate: float = 2e-3
+    embedding_rate: float = 4.0  # times the learning rate: most tokens are rare
     seed: int = 42
 
 

@@ -43,23 +43,23 @@ def standard_library(max_bytes: int) -> list[Source]:
     Raises UserError when this Python comes without the source of its library.
     """
     root = Path(sysconfig.get_paths()["stdlib"])
+    names = _names(root)
+    if len(names) < _FEWEST_FILES:
+        raise UserError(
+            f"{root}: only {len(names)} Python source files; this Python comes without the source "
+            "of its standard library, use another one"
+        )
     found: list[Source] = []
     room = max_bytes
-    for name in _names(root):
+    for name in names:
         if room <= 0:
             break
         raw = (root / name).read_bytes()
         try:
-            text = raw.decode("utf-8")
+            found.append(Source(name, raw.decode("utf-8")))
         except UnicodeDecodeError:
             continue  # a handful of files in older encodings; none is missed
-        found.append(Source(name, text))
         room -= len(raw)
-    if len(found) < _FEWEST_FILES:
-        raise UserError(
-            f"{root}: only {len(found)} Python source files; this Python comes without the source "
-            "of its standard library, use another one"
-        )
     return found
 
 
