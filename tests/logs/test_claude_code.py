@@ -448,3 +448,9 @@ def test_every_staging_record_is_accounted_for(root):
     assert account.rows.kept == len(rows)
     assert account.made.steps.kept == sum(m["train"] for row in rows for m in row["messages"])
     assert sorted(rejected) == ["no_trained_step"] * 3 + ["warm_up"]
+
+
+@pytest.mark.parametrize("kind", [["x"], {}, None, 5, ""])
+def test_a_type_that_is_no_text_is_no_crash(kind):
+    assert claude_code.detect([{"type": kind, "sessionId": "s"}]) == 0
+    assert claude_code.detect([{"type": "mode", "sessionId": "s"}]) == 0.5

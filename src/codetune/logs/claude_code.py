@@ -36,7 +36,7 @@ def detect(head: Sequence[Mapping[str, Any]]) -> float:
     """How sure we are that records like these are Claude Code's: 1, 0.5 (bookkeeping only) or 0."""
     if any(_is_message(record) for record in head):
         return 1.0
-    known = [record for record in head if record.get("type") in META_TYPES]
+    known = [record for record in head if _text(record, "type") in META_TYPES]
     return 0.5 if any("sessionId" in r or "leafUuid" in r for r in known) else 0.0
 
 

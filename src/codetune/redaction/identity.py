@@ -26,15 +26,18 @@ _SHORTEST = 3
 
 @dataclass(frozen=True)
 class Identity:
-    """The account names to replace wherever they stand as a word."""
+    """The account names, in lower case, to replace wherever they stand as a word."""
 
     users: tuple[str, ...] = ()
 
+    def is_in(self, text: str) -> bool:
+        """True when a name may stand in `text`; far cheaper than the pattern."""
+        lowered = text.lower()
+        return any(name in lowered for name in self.users)
+
     @cached_property
-    def pattern(self) -> re.Pattern[str] | None:
-        """Matches any of the names as a word, whatever its case; None without names."""
-        if not self.users:
-            return None
+    def pattern(self) -> re.Pattern[str]:
+        """Matches any of the names as a word, whatever its case."""
         names = "|".join(re.escape(name) for name in sorted(self.users, key=len, reverse=True))
         return re.compile(rf"(?<![A-Za-z0-9])(?:{names})(?![A-Za-z0-9])", re.IGNORECASE)
 

@@ -35,6 +35,7 @@ _SIGNED = re.compile(
     re.IGNORECASE,
 )
 _NOBODY = re.compile(r"(?i)claude|copilot|codex|gemini|\bbot\b|\[bot\]|example|test|your name")
+_HOMES = ("/home/", "/Users/", "Users\\")
 _HOME_USER = re.compile(
     r"(?:(?<![A-Za-z0-9_.~/-])(?:/home|/Users)/|(?<![A-Za-z])[A-Za-z]:\\{1,2}Users\\{1,2})"
     r"([A-Za-z][A-Za-z0-9._-]*)(?=[/\\])"
@@ -93,9 +94,11 @@ class _Ledger:
             text = text.replace(name, shown)
         if "@" in text:
             text = _EMAIL.sub(self._email, text)
-        text = _HOME_USER.sub(self._home_user, text)
-        pattern = self._identity.pattern
-        return pattern.sub(lambda match: self._user(match.group(0)), text) if pattern else text
+        if any(place in text for place in _HOMES):
+            text = _HOME_USER.sub(self._home_user, text)
+        if self._identity.is_in(text):
+            text = self._identity.pattern.sub(lambda match: self._user(match.group(0)), text)
+        return text
 
     def _without_secrets(self, text: str) -> str:
         if not self._secrets:
