@@ -25,7 +25,6 @@ class AdapterFacts:
     base_path: str | None
     base_sha256: str | None
     quant: Quant | None
-    max_length: int | None
 
     @property
     def sha256(self) -> str:
@@ -57,13 +56,12 @@ def read(path: Path) -> AdapterFacts:
         raise UserError(f"{config_file}: missing; is this an adapter folder?")
     config = _object(config_file)
     own = _object(path / FACTS) if (path / FACTS).is_file() else {}
-    quant, longest = own.get("quant"), own.get("max_length")
+    quant = own.get("quant")
     return AdapterFacts(
         path=path,
         base_path=own.get("base_path") or config.get("base_model_name_or_path"),
         base_sha256=own.get("base_sha256"),
         quant=cast("Quant", quant) if quant in ("4bit", "8bit", "none") else None,
-        max_length=longest if isinstance(longest, int) else None,
     )
 
 
