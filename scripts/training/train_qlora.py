@@ -92,8 +92,7 @@ def _train(work: Work, log: Run) -> stage.Report:
     seconds = time.monotonic() - started
     if stop.signalled is not None:
         raise _interruption(stop.signalled)
-    target = config.run_dir / "adapter"
-    adapter = publish_adapter(trainer.model, work.facts, work.tok, target, work.origin)
+    adapter = publish_adapter(trainer.model, work, config.run_dir / "adapter")
     log.output(adapter, "adapter")
     return _report(work, trainer, recorder.curve, adapter, seconds)
 

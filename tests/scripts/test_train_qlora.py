@@ -69,6 +69,7 @@ def test_an_adapter_and_its_record(project: Path, base: Path, run_script: Run) -
     assert any(w.abs().max() > 0 for n, w in weights.items() if "lora_B" in n), "nothing trained"
     about = json.loads((adapter / "codetune.json").read_text())
     assert about["base_path"] == str(base) and len(about["base_sha256"]) == 64
+    assert about["quant"] == "4bit"
     assert {p.name for p in adapter.iterdir()} >= {"tokenizer.json", "adapter_config.json"}
     assert report["metrics"]["eval_loss_best"] > 0
     assert report["counts"]["train rows"]["kept"] == 24
