@@ -62,9 +62,14 @@ def is_password(value: str) -> bool:
 
 def is_random_token(value: str) -> bool:
     """True for random-looking values: letters with digits, long, and not words joined."""
+    return is_credential(value) and not _DOTTED_NAME.match(value)
+
+
+def is_credential(value: str) -> bool:
+    """As `is_random_token`, where the place leaves no doubt: dots do not make it a name."""
     if not is_real_value(value) or len(value) < 12:
         return False
-    if _is_name(value) or _WORDS_AND_NUMBERS.match(value):
+    if any(name.match(value) for name in (_WORDS, _CAMEL, _WORDS_AND_NUMBERS)):
         return False
     return entropy(value) >= 3.0 and bool(re.search(r"\d", value) and re.search("[A-Za-z]", value))
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import re2
 
-from codetune.redaction.guess import is_password, is_random_token, is_real_value
+from codetune.redaction.guess import is_credential, is_password, is_random_token, is_real_value
 
 # Where a token may begin: an escaped line end of JSON inside JSON ends with a letter.
 _START = r"(?:^|[^A-Za-z0-9_]|\\[nrt])"
@@ -188,7 +188,7 @@ FORM_RULES = (
         ("bearer", "authorization"),
         ("Authorization: Bearer " + _MIX[:32], "authorization: Basic " + "dXNlcjpwYXNzd29yZA=="),
         ("Authorization: Bearer $TOKEN", "the bearer authentication-scheme-name", "Bearer <token>"),
-        check=is_random_token,
+        check=is_credential,
     ),
     Rule(
         "curl_password",
