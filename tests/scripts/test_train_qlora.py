@@ -13,15 +13,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 from safetensors.torch import load_file
-from tests.evaluation import tiny
 
 from codetune import artefact, runlog
+from tests.evaluation import tiny
 
 SCRIPT = "training/train_qlora.py"
 RECIPE = {
@@ -58,8 +59,8 @@ def words(base: Path, **changes: Any) -> list[str]:
     return [word for name, value in knobs.items() for word in (f"--{name}", str(value))]
 
 
-def test_an_adapter_and_its_record(project: Path, base: Path, run_script: Run) -> None:
-    found = run_script(SCRIPT, *words(base), "--json", cwd=project)
+def test_an_adapter_and_its_record(project: Path, base: Path, root: Path) -> None:
+    found = run_child(root, project, [*words(base), "--json"])
     assert found.returncode == 0, found.stderr
     report = json.loads(found.stdout)
     adapter = project / "outputs" / "mine" / "adapter"
@@ -78,41 +79,33 @@ def test_an_adapter_and_its_record(project: Path, base: Path, run_script: Run) -
     row = runlog.latest(project, "train")
     assert row is not None and row.name == "mine"
 
-    again = run_script(SCRIPT, *words(base), cwd=project)
+    again = run_child(root, project, words(base))
     assert again.returncode == 0 and "up to date" in again.stderr
 
-    other = run_script(SCRIPT, *words(base, learning_rate=0.1), cwd=project)
+    other = run_child(root, project, words(base, learning_rate=0.1))
     assert other.returncode == 2 and "the recipe changed" in other.stderr
     assert "--run_name" in other.stderr
     assert artefact.verify(adapter) is None
 
-    anew = run_script(SCRIPT, *words(base, learning_rate=0.1, resume="never"), cwd=project)
+    anew = run_child(root, project, words(base, learning_rate=0.1, resume="never"))
     assert anew.returncode == 0, anew.stderr
     assert "learning_rate = 0.1 (default 0.0002)" in anew.stderr
 
 
-def test_sigterm_saves_and_the_same_command_goes_on(
-    project: Path, base: Path, run_script: Run, root: Path
-) -> None:
-    whole = run_script(SCRIPT, *words(base, run_name="whole"), cwd=project)
+def test_sigterm_saves_and_the_same_command_goes_on(project: Path, base: Path, root: Path) -> None:
+    whole = run_child(root, project, words(base, run_name="whole"))
     assert whole.returncode == 0, whole.stderr
-    process = subprocess.Popen(
-        [sys.executable, root / "scripts" / SCRIPT, *words(base, run_name="cut")],
-        cwd=project,
-        env={**os.environ, "PYTHONPATH": str(root / "src")},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    child = start_child(root, project, words(base, run_name="cut"))
     checkpoints = project / "outputs" / "cut" / "checkpoints"
-    while process.poll() is None and not (checkpoints / "checkpoint-2").exists():
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
-    if process.returncode != 0:  # it may have been done before the signal came
-        assert process.returncode == 143, said
-        assert "run the same command again" in said
+    while child.is_alive() and not (checkpoints / "checkpoint-2").exists():
+        time.sleep(0.002)
+    os.kill(child.pid, signal.SIGTERM)
+    cut = ended(child, project)
+    if cut.returncode != 0:  # it may have been done before the signal came
+        assert cut.returncode == 143, cut.stderr
+        assert "run the same command again" in cut.stderr
         assert not (project / "outputs" / "cut" / "adapter").exists()
-    rest = run_script(SCRIPT, *words(base, run_name="cut"), cwd=project)
+    rest = run_child(root, project, words(base, run_name="cut"))
     assert rest.returncode == 0, rest.stderr
     assert sha(project, "cut") == sha(project, "whole")
 
@@ -131,11 +124,11 @@ def test_sigterm_saves_and_the_same_command_goes_on(
     ],
 )
 def test_bad_input_is_one_line(
-    project: Path, base: Path, run_script: Run, change: dict[str, Any], said: str
+    project: Path, base: Path, root: Path, change: dict[str, Any], said: str
 ) -> None:
     (project / "empty.jsonl").write_text("")
     (project / "broken.jsonl").write_text("{half\n")
-    found = run_script(SCRIPT, *words(base, **change), cwd=project)
+    found = run_child(root, project, words(base, **change))
     assert found.returncode == 2, found.stderr
     errors = [line for line in found.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and said in errors[0], found.stderr
@@ -169,16 +162,15 @@ def test_killed_runs_resume_to_equal_weights(
     print(f"replay with CODETUNE_KILL_SEED={seed}")
     chance = random.Random(seed)
     started = time.monotonic()
-    assert trained_in_child(root, project, words(base, run_name="whole")) == 0
+    assert run_child(root, project, words(base, run_name="whole")).returncode == 0
     duration = time.monotonic() - started
     for number in range(kills):
         name = f"cut-{number}"
-        code = trained_in_child(
-            root, project, words(base, run_name=name), kill_after=chance.uniform(0, duration)
-        )
-        if code != 0:
-            assert code == -signal.SIGKILL
-            assert trained_in_child(root, project, words(base, run_name=name)) == 0
+        cut = run_child(root, project, words(base, run_name=name), chance.uniform(0, duration))
+        if cut.returncode != 0:
+            assert cut.returncode == -signal.SIGKILL
+            rest = run_child(root, project, words(base, run_name=name))
+            assert rest.returncode == 0, rest.stderr
         assert sha(project, name) == sha(project, "whole"), f"kill {number} of seed {seed}"
         for place in finals(project):
             assert artefact.verify(place) is None, place
@@ -200,21 +192,38 @@ def finals(project: Path) -> list[Path]:
     return [*folders, *checkpoints, *files]
 
 
-def trained_in_child(
-    root: Path, project: Path, argv: list[str], kill_after: float | None = None
-) -> int:
-    """Runs the stage in a forked child (libraries are already imported); its exit code."""
+@dataclass
+class Done:
+    """How a child ended and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def start_child(root: Path, project: Path, argv: list[str]) -> Any:
+    """The stage in a forked child, which finds the libraries already imported."""
     stage_script(root)
     child = multiprocessing.get_context("fork").Process(
         target=_child, args=(root, project, argv), daemon=True
     )
     child.start()
+    return child
+
+
+def run_child(root: Path, project: Path, argv: list[str], kill_after: float | None = None) -> Done:
+    """Runs the stage to its end, or kills it after so many seconds."""
+    child = start_child(root, project, argv)
     child.join(kill_after)
     if child.is_alive():
         child.kill()
-        child.join()
-    assert child.exitcode is not None
-    return child.exitcode
+    return ended(child, project)
+
+
+def ended(child: Any, project: Path) -> Done:
+    child.join()
+    said = [(project / f"child.{name}").read_text() for name in ("stdout", "stderr")]
+    return Done(child.exitcode, *said)
 
 
 def _child(root: Path, project: Path, argv: list[str]) -> None:
@@ -223,10 +232,12 @@ def _child(root: Path, project: Path, argv: list[str]) -> None:
     torch.set_num_threads(1)
     os.chdir(project)
     script = stage_script(root)
-    with (project / "child.log").open("a") as log:
-        os.dup2(log.fileno(), 2)
-        os.dup2(log.fileno(), 1)
-        code = script.stage.main("", script.TrainConfig, script.run, stage="train", argv=argv)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(f"child.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+    code = script.stage.main("", script.TrainConfig, script.run, stage="train", argv=argv)
+    sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(code)
 
 
