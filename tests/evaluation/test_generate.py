@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.evaluation import tiny
 
 from codetune import models, tokens
 from codetune.evaluation.generate import complete
+from tests.evaluation import tiny
 
 
 @pytest.fixture(scope="module")

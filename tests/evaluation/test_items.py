@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.evaluation import tiny
 
 from codetune import tokens
 from codetune.errors import UserError
 from codetune.evaluation import items
+from tests.evaluation import tiny
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.evaluation import tiny
 
 from codetune import models, tokens
 from codetune.errors import UserError
 from codetune.evaluation.loss import RowLoss, batches, score
+from tests.evaluation import tiny
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from codetune.artefact import Counts, Input, Journal, Origin, read_journal
 from codetune.errors import UserError
 
 ORIGIN = Origin("sft", 1, "config", (Input("b.jsonl", "2"), Input("a.jsonl", "1")))
+GONE = 2**22 + 1  # above the kernel's largest process id
 LINES = [b'{"a":1}', b'{"b":2}']
 
 
@@ -162,13 +163,20 @@ class TestFolders:
 
     def test_sweep_puts_back_what_was_moved_aside(self, tmp_path: Path) -> None:
         final = self.make(tmp_path / "model")
-        final.rename(tmp_path / ".model.old-123")  # killed between the two renames
-        (tmp_path / ".model.staging-abc").mkdir()
-        (tmp_path / ".x.jsonl.tmp-abc").write_text("half")
+        final.rename(tmp_path / f".model.old-{GONE}-")  # killed between the two renames
+        (tmp_path / f".model.staging-{GONE}-abc").mkdir()
+        (tmp_path / f".x.jsonl.tmp-{GONE}-abc").write_text("half")
         touched = artefact.sweep(tmp_path)
         assert len(touched) == 3
         assert artefact.verify(final) is None
         assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+    def test_the_next_writer_clears_up_after_a_dead_one_only(self, tmp_path: Path) -> None:
+        kept = (f".model.staging-{os.getppid()}-abc", f".other.staging-{GONE}-abc", ".model.x")
+        for name in (*kept, f".model.staging-{GONE}-abc"):
+            (tmp_path / name).mkdir()
+        self.make(tmp_path / "model")
+        assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*kept, "model"])
 
 
 class TestJournal:

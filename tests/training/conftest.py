@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.evaluation import tiny
 
 from codetune import models, tokens
 from codetune.artefact import Origin
 from codetune.training.assemble import Work, build_trainer
 from codetune.training.data import token_table
 from codetune.training.recipe import TrainConfig
+from tests.evaluation import tiny
 
 ORIGIN = Origin("train", 1, "recipe")
 QUICK = {

@@ -80,8 +80,9 @@ def test_checkpoints_of_another_run_are_refused(folder: Path, other: Origin, nam
 
 
 def test_leftovers_of_a_killed_save_are_swept(folder: Path) -> None:
-    (folder / ".checkpoint-12.staging-abc").mkdir()
-    (folder / ".checkpoint-12.staging-abc" / "half").write_text("x")
+    left = folder / f".checkpoint-12.staging-{2**22 + 1}-abc"
+    left.mkdir()
+    (left / "half").write_text("x")
     assert newest_valid(folder, ORIGIN) == folder / "checkpoint-10"
     assert sorted(p.name for p in folder.iterdir()) == [
         "checkpoint-10",

@@ -15,8 +15,9 @@ from codetune.artefact.files import (
     write_rows,
     write_text,
 )
-from codetune.artefact.folders import publish_directory, staged_directory, sweep
+from codetune.artefact.folders import publish_directory, staged_directory
 from codetune.artefact.journal import Journal, read_journal
+from codetune.artefact.leftovers import sweep
 from codetune.artefact.lines import read_rows
 from codetune.artefact.manifest import is_current, manifest_path, read_manifest, verify
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from codetune.artefact.leftovers import prefix, sweep
 from codetune.errors import UserError
 
 
@@ -33,7 +34,8 @@ def write_atomically(path: Path, fill: Callable[[BinaryIO], None]) -> str:
     """Fills a temporary file beside `path` and renames it; returns the SHA-256 of its bytes."""
     private_dir(path.parent)
     with user_errors(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.tmp-", dir=path.parent)
+        sweep(path.parent, path.name)
+        handle, name = tempfile.mkstemp(prefix=prefix(path, "tmp"), dir=path.parent)
         temporary = Path(name)
         try:
             with _HashingWriter(os.fdopen(handle, "wb")) as out:

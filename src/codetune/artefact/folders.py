@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from codetune.artefact.disk import (
     write_all,
     write_atomically,
 )
+from codetune.artefact.leftovers import prefix, sweep
 from codetune.artefact.manifest import FOLDER_MANIFEST, SCHEMA, files_below
 
 
@@ -31,7 +31,8 @@ def staged_directory(final: Path, origin: Origin, **facts: Any) -> Iterator[Path
     """
     private_dir(final.parent)
     with user_errors(final):
-        staging = Path(tempfile.mkdtemp(prefix=f".{final.name}.staging-", dir=final.parent))
+        sweep(final.parent, final.name)
+        staging = Path(tempfile.mkdtemp(prefix=prefix(final, "staging"), dir=final.parent))
     try:
         with user_errors(final):
             yield staging
@@ -52,26 +53,9 @@ def publish_directory(staging: Path, final: Path, origin: Origin, **facts: Any) 
     write_atomically(staging / FOLDER_MANIFEST, lambda out: write_all(out, encoded(manifest)))
     for folder in [p for p in staging.rglob("*") if p.is_dir()]:
         fsync(folder)
-    old = final.with_name(f".{final.name}.old-{os.getpid()}")
+    old = final.with_name(prefix(final, "old"))
     if final.exists():
         final.rename(old)
     staging.rename(final)
     fsync(final.parent)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def sweep(folder: Path) -> list[Path]:
-    """Removes what interrupted writers left in `folder` (staging folders, temporary files).
-
-    A folder moved aside by a writer that died before its rename is put back. Returns what was
-    removed or put back.
-    """
-    touched = []
-    for path in sorted(folder.glob(".*.old-*")):
-        final = folder / path.name[1:].rsplit(".old-", 1)[0]
-        shutil.rmtree(path) if final.exists() else path.rename(final)
-        touched.append(path)
-    for path in sorted([*folder.glob(".*.staging-*"), *folder.glob(".*.tmp-*")]):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-        touched.append(path)
-    return touched
