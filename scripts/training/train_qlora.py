@@ -70,7 +70,7 @@ def _train(work: Work, log: Run) -> stage.Report:
         console.say(line)
     if config.resume == "never":
         shutil.rmtree(checkpoints, ignore_errors=True)
-    resumed = newest_valid(checkpoints, work.origin)
+    resumed = newest_valid(checkpoints, work.origin, config.run_dir / "adapter")
     loaded = models.load_base(
         work.facts.path,
         config.quant,

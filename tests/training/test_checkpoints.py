@@ -79,6 +79,39 @@ def test_checkpoints_of_another_run_are_refused(folder: Path, other: Origin, nam
     assert len(all_checkpoints(folder)) == 3
 
 
+NEW_ROWS = Origin("train", 1, "recipe", (Input("train", "new"), ORIGIN.inputs[1]))
+
+
+def make_adapter(place: Path, origin: Origin) -> Path:
+    with artefact.staged_directory(place, origin) as staging:
+        artefact.write_plain(staging / "adapter_model.safetensors", "tuned\n")
+    return place
+
+
+def test_those_of_a_finished_run_give_way_to_a_new_one(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = make_adapter(tmp_path_factory.mktemp("run") / "adapter", ORIGIN)
+    assert newest_valid(folder, NEW_ROWS, adapter) is None
+    assert not folder.exists()
+    assert "finished run are removed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("adapter", ["missing", "of an older run", "damaged"])
+def test_those_of_an_unfinished_run_are_kept(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, adapter: str
+) -> None:
+    place = tmp_path_factory.mktemp("run") / "adapter"
+    if adapter != "missing":
+        older = Origin("train", 1, "recipe", (Input("train", "old"), ORIGIN.inputs[1]))
+        make_adapter(place, ORIGIN if adapter == "damaged" else older)
+    if adapter == "damaged":
+        (place / "adapter_model.safetensors").write_text("half")
+    with pytest.raises(UserError, match="train changed"):
+        newest_valid(folder, NEW_ROWS, place)
+    assert len(all_checkpoints(folder)) == 3
+
+
 def test_leftovers_of_a_killed_save_are_swept(folder: Path) -> None:
     left = folder / f".checkpoint-12.staging-{2**22 + 1}-abc"
     left.mkdir()

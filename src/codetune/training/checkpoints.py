@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from codetune import artefact, console
 from codetune.artefact import Origin
@@ -25,10 +26,11 @@ def all_checkpoints(folder: Path) -> list[Path]:
     return [found[step] for step in sorted(found)]
 
 
-def newest_valid(folder: Path, origin: Origin) -> Path | None:
+def newest_valid(folder: Path, origin: Origin, adapter: Path | None = None) -> Path | None:
     """The newest checkpoint that verifies, or None; damaged ones are named and set aside.
 
-    UserError when the checkpoints come from other data, another base, or another recipe.
+    UserError when the checkpoints come from other data, another base, or another recipe, unless
+    that run was finished: `adapter` is what it made. Then they are removed, as nothing is lost.
     """
     if not folder.exists():
         return None
@@ -40,8 +42,13 @@ def newest_valid(folder: Path, origin: Origin) -> Path | None:
             # Out of the way, or the next save at this step would find it standing there.
             shutil.rmtree(candidate)
             continue
-        _refuse_other_origin(candidate, origin)
-        return candidate
+        if _origin_of(candidate) == origin.as_dict():
+            return candidate
+        if adapter is None or not _finished(candidate, adapter):
+            raise _other_origin(candidate, origin)
+        console.say(f"{folder}: checkpoints of an earlier, finished run are removed")
+        shutil.rmtree(folder)
+        break
     return None
 
 
@@ -52,17 +59,26 @@ def prune(folder: Path, keep_last: int, best: Path | None) -> None:
             shutil.rmtree(old)
 
 
-def _refuse_other_origin(checkpoint: Path, origin: Origin) -> None:
-    manifest, wanted = artefact.read_manifest(checkpoint), origin.as_dict()
-    if {key: manifest.get(key) for key in wanted} == wanted:
-        return
-    theirs = {entry["path"]: entry["sha256"] for entry in manifest.get("inputs", [])}
+def _finished(checkpoint: Path, adapter: Path) -> bool:
+    """Whether `adapter` is complete and came from the same rows, base and recipe."""
+    return artefact.verify(adapter) is None and _origin_of(adapter) == _origin_of(checkpoint)
+
+
+def _origin_of(folder: Path) -> dict[str, Any]:
+    """What a folder was made from, as `Origin.as_dict` gives it."""
+    manifest = artefact.read_manifest(folder)
+    return {key: manifest.get(key) for key in ("stage", "version", "config_sha256", "inputs")}
+
+
+def _other_origin(checkpoint: Path, origin: Origin) -> UserError:
+    manifest, wanted = _origin_of(checkpoint), origin.as_dict()
+    theirs = {entry["path"]: entry["sha256"] for entry in manifest["inputs"]}
     ours = {entry["path"]: entry["sha256"] for entry in wanted["inputs"]}
     changed = sorted(k for k in theirs | ours if theirs.get(k) != ours.get(k))
-    if manifest.get("config_sha256") != wanted["config_sha256"]:
+    if manifest["config_sha256"] != wanted["config_sha256"]:
         changed.insert(0, "the recipe")
     what = ", ".join(changed) or "the program's version"
-    raise UserError(
+    return UserError(
         f"{checkpoint.parent}: holds checkpoints of another run ({what} changed); "
         "choose another --run_name, or pass --resume never to start over"
     )
