@@ -60,6 +60,7 @@ class PipelineConfig(Config):
     eval_frac: float = knob(0.1, "share of the groups held out", gt=0, lt=1)
     split_seed: int = knob(42, "another seed holds out other groups")
     from_stage: Stage = knob("sft", "start here; earlier results are used", aliases=("from",))
+    resume: Literal["auto", "never"] = knob("auto", "never: train from the start", place=True)
     force: bool = knob(False, "merge also what is worse than its base", place=True)
     summary: bool = knob(True, "tables of all stages and places at the end", place=True)
 
@@ -130,7 +131,10 @@ def commands(config: PipelineConfig) -> dict[str, list[str]]:
         "fim": ["--repo", *config.repo, "--out", rows["fim"]],
         "data": [*made, "--out_dir", "data", "--name", name, *shares],
         "check-lengths": [*both, *model, *longest, "--output_dir", out / "lengths"],
-        "train": ["--config", config.train_config, *both, *model, *longest, "--run_name", name],
+        "train": [
+            *("--config", config.train_config, "--run_name", name, "--resume", config.resume),
+            *(*both, *model, *longest),
+        ],
         "compare": [*held_out, *model, *longest, *adapter, "--output_dir", out / "report"],
         "merge": [*model, *adapter, "--output_dir", out / "merged"],
     }
