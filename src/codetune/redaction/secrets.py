@@ -8,6 +8,8 @@ from functools import lru_cache
 
 from codetune.redaction.rules import RULES, Rule
 
+_SHORT = 16_384  # characters
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -20,11 +22,16 @@ class Finding:
 
 def find_secrets(text: str) -> list[Finding]:
     """The secrets of `text` in order, without overlaps. Linear in the length of the text."""
-    return list(_found(text))
+    return list(_remembered(text) if len(text) <= _SHORT else _found(text))
 
 
-# The same message stands in many rows (once trained, then as history), so results are kept.
+# The same message stands in many rows (once trained, then as history), so results are kept;
+# whole files come once and would only fill memory.
 @lru_cache(maxsize=2048)
+def _remembered(text: str) -> tuple[Finding, ...]:
+    return _found(text)
+
+
 def _found(text: str) -> tuple[Finding, ...]:
     lowered = text.lower()
     hits = [hit for rule in RULES for hit in _hits(rule, text, lowered)]
