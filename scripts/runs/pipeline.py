@@ -59,6 +59,7 @@ class PipelineConfig(Config):
     )
     eval_frac: float = knob(0.1, "share of the groups held out", gt=0, lt=1)
     split_seed: int = knob(42, "another seed holds out other groups")
+    generate_items: int = knob(64, "FIM rows that compare completes", unit="rows", ge=0)
     from_stage: Stage = knob("sft", "start here; earlier results are used", aliases=("from",))
     resume: Literal["auto", "never"] = knob("auto", "never: train from the start", place=True)
     force: bool = knob(False, "merge also what is worse than its base", place=True)
@@ -125,6 +126,7 @@ def commands(config: PipelineConfig) -> dict[str, list[str]]:
     held_out, adapter = ["--eval_file", f"data/eval.{name}.jsonl"], ["--adapter", out / "adapter"]
     both = ["--train_file", f"data/train.{name}.jsonl", *held_out]
     shares = ["--eval_frac", config.eval_frac, "--seed", config.split_seed]
+    scored = ["--generate_items", config.generate_items, "--output_dir", out / "report"]
     chars = ["--max_chars", CHARS_PER_TOKEN * max_length]
     every: dict[str, list[Any]] = {
         "sft": ["--src", *config.logs, "--out", rows["sft"], *chars],
@@ -135,7 +137,7 @@ def commands(config: PipelineConfig) -> dict[str, list[str]]:
             *("--config", config.train_config, "--run_name", name, "--resume", config.resume),
             *(*both, *model, *longest),
         ],
-        "compare": [*held_out, *model, *longest, *adapter, "--output_dir", out / "report"],
+        "compare": [*held_out, *model, *longest, *adapter, *scored],
         "merge": [*model, *adapter, "--output_dir", out / "merged"],
     }
     unused = {"sft": not config.logs, "fim": not config.repo}
