@@ -37,8 +37,6 @@ STAGES = {
     "compare": "testing/compare_baseline_vs_lora.py",
     "merge": "training/merge_lora.py",
 }
-# Code and JSON have fewer characters to a token than prose: cut so that most rows fit.
-CHARS_PER_TOKEN = 3
 Stage = Literal["sft", "fim", "data", "check-lengths", "train", "compare", "merge"]
 
 
@@ -57,6 +55,7 @@ class PipelineConfig(Config):
     max_length: int | None = knob(
         None, "longest row; the recipe's own by default", unit="tokens", ge=16
     )
+    chars_per_token: float = knob(2.5, "sessions are cut to max_length times this", gt=0)
     eval_frac: float = knob(0.1, "share of the groups held out", gt=0, lt=1)
     split_seed: int = knob(42, "another seed holds out other groups")
     generate_items: int = knob(64, "FIM rows that compare completes", unit="rows", ge=0)
@@ -127,7 +126,7 @@ def commands(config: PipelineConfig) -> dict[str, list[str]]:
     both = ["--train_file", f"data/train.{name}.jsonl", *held_out]
     shares = ["--eval_frac", config.eval_frac, "--seed", config.split_seed]
     scored = ["--generate_items", config.generate_items, "--output_dir", out / "report"]
-    chars = ["--max_chars", CHARS_PER_TOKEN * max_length]
+    chars = ["--max_chars", int(config.chars_per_token * max_length)]
     every: dict[str, list[Any]] = {
         "sft": ["--src", *config.logs, "--out", rows["sft"], *chars],
         "fim": ["--repo", *config.repo, "--out", rows["fim"]],

@@ -150,7 +150,7 @@ def test_model_and_length_are_named_once_for_all(project: Path) -> None:
 
 def test_sessions_are_cut_for_the_length_that_will_be_trained(project: Path) -> None:
     go(settings(max_length=1000))
-    assert value_of(argv_of("sft"), "--max_chars") == "3000"
+    assert value_of(argv_of("sft"), "--max_chars") == "2500"
 
 
 def test_the_split_is_the_pipeline_s_to_decide(project: Path) -> None:
