@@ -209,6 +209,14 @@ def test_a_repository_given_twice_gives_its_rows_once(make_repo, code):
     assert account.files.as_dict() == {"in": 4, "kept": 2, "dropped": {"already_read": 2}}
 
 
+def test_a_file_that_stands_twice_is_read_once(make_repo, code):
+    copies = {"a.py": code("circle"), "old/a.py": code("circle"), "b.py": code("square")}
+    account = Account()
+    found = made(open_source(make_repo(copies)), account=account)
+    assert {row["meta"]["path"] for row in found} == {"a.py", "b.py"}
+    assert account.files.dropped == {"already_read": 1}
+
+
 def test_what_cannot_be_read_is_missing(code):
     tree = Tree({"a.py": code("circle")})
     tree.read = lambda entries: ((entry, None) for entry in entries)

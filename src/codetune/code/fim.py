@@ -19,7 +19,7 @@ _SPDX = re.compile(r"SPDX-License-Identifier:\s*([A-Za-z0-9.+() -]*[A-Za-z0-9.+)
 
 @dataclass
 class Account:
-    """What became of files and rows, for all trees together."""
+    """What became of files and rows, for all trees together; `seen` are the blobs read so far."""
 
     files: Counts = field(default_factory=Counts)
     rows: Counts = field(default_factory=Counts)
@@ -40,7 +40,7 @@ def rows(
     """The rows of every usable Python file of `tree`, in the order of its listing."""
     wanted = []
     for entry in tree.entries:
-        reason = reason_by_listing(entry, limits) or _seen_before(tree, entry, account)
+        reason = reason_by_listing(entry, limits) or _seen_before(entry, account)
         if reason is None:
             wanted.append(entry)
         else:
@@ -80,12 +80,13 @@ def file_rows(
     return [_row(tree, entry, data, span, origin) for span in spans]
 
 
-def _seen_before(tree: SourceTree, entry: Entry, account: Account) -> str | None:
-    """Two clones of one repository, or one given twice, must not give equal rows."""
-    key = f"{tree.identity} {entry.blob} {entry.path}"
-    if key in account.seen:
+def _seen_before(entry: Entry, account: Account) -> str | None:
+    """One content gives rows once, whatever its paths and clones: groups are made of paths, so the
+    split could put the second copy on the other side.
+    """
+    if entry.blob in account.seen:
         return "already_read"
-    account.seen.add(key)
+    account.seen.add(entry.blob)
     return None
 
 
