@@ -36,6 +36,24 @@ def test_a_secret_is_replaced_alike_in_arguments_and_results():
     assert counts == {"assigned_token": 1}
 
 
+def test_names_are_replaced_in_keys_and_in_the_schemas_inferred_from_calls():
+    """A schema lists the values and the keys that were seen, which may be a person's."""
+    asked = call("mcp__server1__assign", name="mira", mail={"ada@harbour.net": "mira"})
+    properties = {"name": {"type": "string", "enum": ["mira"]}, "mira": {"type": "object"}}
+    function = {"name": "mcp__server1__assign", "parameters": {"properties": properties}}
+    answer = {"role": "assistant", "content": "", "tool_calls": [asked]}
+    tools = [{"type": "function", "function": function}]
+    clean, _ = redact_row({**chat(answer), "tools": tools}, MIRA)
+    arguments = clean["messages"][0]["tool_calls"][0]["function"]["arguments"]
+    assert arguments == {"name": "user1", "mail": {"user1@example.com": "user1"}}
+    seen = clean["tools"][0]["function"]
+    assert seen["name"] == "mcp__server1__assign"
+    assert seen["parameters"]["properties"] == {
+        "name": {"type": "string", "enum": ["user1"]},
+        "user1": {"type": "object"},
+    }
+
+
 def test_placeholders_are_numbered_by_first_appearance_in_the_row():
     other = SECRET[::-1]
     row = chat({"role": "user", "content": f'a_token="{other}" b_token="{SECRET}" {other}'})

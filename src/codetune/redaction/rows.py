@@ -26,8 +26,9 @@ _TOP_LEVEL = words("""
 _FILE_ENDINGS = words("py js ts md rs sh cc so hs ml pm vb cs kt mk")
 _OPEN_DOMAINS = ("example.com", "example.org", "example.net", "example.edu", "test.com")
 _OPEN_NAMES = ("noreply", "no-reply", "git", "donotreply")
-# Keys of messages and calls that hold structure, not text.
+# Keys of messages and calls that hold structure, not text; below the open ones all is a person's.
 _STRUCTURE = frozenset(("role", "type", "id", "tool_call_id", "name", "train"))
+_OPEN = ("arguments", "parameters")
 # `Author: First Last <address>` of git; programs sign with such lines too.
 _SIGNED = re.compile(
     r"\b(?:Author|Commit|Committer|Signed-off-by|Co-authored-by|Reviewed-by): "
@@ -46,10 +47,10 @@ def redact_row(row: Mapping[str, Any], identity: Identity) -> tuple[dict[str, An
     """(the row with secrets, e-mail addresses and account names replaced, findings per rule).
 
     A value gets one placeholder in the whole row (`<SECRET_1>`, `user1@example.com`, `user1`),
-    numbered by kind and first appearance, in call arguments and results alike. Touches
-    `messages` of chats and `text` of texts; secrets of FIM rows are the repository stage's.
+    numbered by kind and first appearance, in call arguments and results alike. Touches `messages`
+    and `tools` of chats and `text` of texts; secrets of FIM rows are the repository stage's.
     """
-    parts = {key: row[key] for key in ("messages", "text") if key in row}
+    parts = {key: row[key] for key in ("messages", "tools", "text") if key in row}
     ledger = _Ledger(identity)
     for text in _texts(parts):
         ledger.note(text)
@@ -155,9 +156,10 @@ def _texts(value: Any) -> Iterator[str]:
 def _mapped(
     value: Any, change: Callable[[str], str], structure: frozenset[str] = _STRUCTURE
 ) -> Any:
-    """`value` with every text changed; keys in `structure` are kept as they are.
+    """`value` with every text changed; what stands at keys in `structure` is kept as it is.
 
-    Inside call arguments nothing is structure: a key such as `name` is the person's own there.
+    Inside call arguments and their schemas nothing is structure: a key such as `name` is the
+    person's own there, and keys are texts too.
     """
     if isinstance(value, str):
         return change(value)
@@ -166,8 +168,8 @@ def _mapped(
     if not isinstance(value, Mapping):
         return value
     return {
-        key: item
+        key if structure else change(key): item
         if key in structure
-        else _mapped(item, change, frozenset() if key == "arguments" else structure)
+        else _mapped(item, change, frozenset() if key in _OPEN else structure)
         for key, item in value.items()
     }
