@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
@@ -205,6 +206,27 @@ class TestJournal:
         again.close()
         found = [r["number"] for r in read_journal(file)]
         assert found == [*range(complete), "new"]
+
+    def test_a_record_that_a_full_disk_took_in_part_is_taken_back(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        journal = Journal(tmp_path / "e.jsonl")
+        journal.append({"n": 1})
+        write, room = os.write, [5, 0]
+
+        def full(handle: int, data: bytes) -> int:
+            left = room.pop(0)
+            if not left:
+                raise OSError(errno.ENOSPC, "no space left")
+            return write(handle, data[:left])
+
+        monkeypatch.setattr(os, "write", full)
+        with pytest.raises(UserError, match="disk is full"):
+            journal.append({"n": 2})
+        monkeypatch.undo()
+        journal.append({"n": 3})
+        journal.close()
+        assert [r["n"] for r in read_journal(journal.path)] == [1, 3]
 
     def test_reading_stops_before_a_torn_line(self, tmp_path: Path) -> None:
         file = tmp_path / "e.jsonl"

@@ -17,7 +17,7 @@ _CHUNK = 1 << 20
 
 
 class Journal:
-    """An append-only JSONL file: one `write` a record, and a torn tail is cut off at opening.
+    """An append-only JSONL file of one writer; a torn tail is cut off at opening.
 
     `fsync=True` makes each record durable before `append` returns.
     """
@@ -30,9 +30,16 @@ class Journal:
             self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Appends one record."""
+        """Appends one record; one that the disk took in part is taken back."""
+        rest = memoryview(encoded(record, compact=True))
+        end = os.fstat(self._handle).st_size
         with user_errors(self.path):
-            os.write(self._handle, encoded(record, compact=True))
+            try:
+                while rest:
+                    rest = rest[os.write(self._handle, rest) :]
+            except OSError:
+                os.ftruncate(self._handle, end)
+                raise
             if self._fsync:
                 os.fsync(self._handle)
 
