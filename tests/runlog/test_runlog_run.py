@@ -190,7 +190,7 @@ def test_a_run_can_be_created_ahead_and_started_once(tmp_path: Path) -> None:
     run_id = create_run(tmp_path, stage="train", name="queued", project="images", task="vision")
     assert latest(tmp_path, "train", "created").id == run_id
     assert active_runs(tmp_path) == []
-    run = opened(tmp_path, run_id=run_id)
+    run = opened(tmp_path, run_id=run_id.lower())
     assert (run.id, run.name) == (run_id, "queued")
     run.finish("finished")
     (row,) = table(tmp_path, "run")

@@ -149,6 +149,7 @@ def open_run(  # noqa: PLR0913 - everything that describes a run, each by its na
     """
     place = locate(root, database_url)
     prepare(place)
+    run_id = None if run_id is None else _as_ulid(run_id)
     if run_id is None or not events.journal_path(root, run_id).exists():
         run_id = create_run(
             root, stage=stage, name=name, parent=parent, run_id=run_id, task=task, project=project
@@ -188,16 +189,23 @@ def create_run(  # noqa: PLR0913 - what is known of a run before it starts, each
     """
     from ulid import ULID
 
-    try:
-        own_id = str(ULID() if run_id is None else ULID.from_str(run_id))
-    except ValueError:
-        raise UserError(f"--run_id: {run_id!r} is not a run id (a ULID)") from None
+    own_id = str(ULID()) if run_id is None else _as_ulid(run_id)
     journal = artefact.Journal(events.journal_path(root, own_id))
     shown = console.clean(name) if name else f"{stage}-{own_id[-5:].lower()}"
     told = {"stage": stage, "task": task, "project": project, "parent": parent}
     journal.append({"ts": process.now_ms(), "kind": "created", "id": own_id, "name": shown, **told})
     journal.close()
     return own_id
+
+
+def _as_ulid(run_id: str) -> str:
+    """The id as it is spelled in paths; UserError for what is none, such as a path."""
+    from ulid import ULID
+
+    try:
+        return str(ULID.from_str(run_id))
+    except ValueError:
+        raise UserError(f"--run_id: {run_id!r} is not a run id (a ULID)") from None
 
 
 def disabled(stage: str = "none", version: int = 1) -> Run:
