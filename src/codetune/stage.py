@@ -135,6 +135,8 @@ def _recorded(config: C, run: Callable[[C, Run], Report], call: _Invocation) -> 
     started = time.monotonic()
     try:
         report = run(config, log)
+        for key, value in report.metrics.items():
+            log.metric(key, value)
     except UserError as problem:
         console.fail(problem)
         log.finish("failed", str(problem))
@@ -152,8 +154,6 @@ def _recorded(config: C, run: Callable[[C, Run], Report], call: _Invocation) -> 
         traceback.print_exc()
         log.finish("failed", f"{type(bug).__name__}: {bug}")
         return BUG
-    for key, value in report.metrics.items():
-        log.metric(key, value)
     ended: Literal["finished", "up to date"] = (
         "finished" if report.status == "done" else "up to date"
     )
