@@ -105,6 +105,8 @@ class TrainConfig(Config):
             )
         if self.max_steps == 0:
             raise ValueError("max_steps must be -1 or at least 1")
+        if not self.run_name or Path(self.run_name).name != self.run_name:
+            raise ValueError(f"run_name {self.run_name!r} names folders, so it cannot hold a path")
         return self
 
     @property
