@@ -118,7 +118,7 @@ def made(options: argparse.Namespace, loaded: Any) -> Any:
     }
     if options.way == "trl":
         return SFTTrainer(**settings)
-    return QLoRATrainer(origin=Origin("bench", 1, ""), keep_checkpoints=1, **settings)
+    return QLoRATrainer(origin=Origin("bench", 1, ""), keep_checkpoints=1, dtype="", **settings)
 
 
 def rows(options: argparse.Namespace) -> list[dict[str, list[int]]]:

@@ -58,9 +58,7 @@ def _loaded(config: BaselineConfig, base: ModelFacts) -> LoadedModel:
     from codetune import console, models
 
     loaded = models.load_base(base.path, config.quant, config.dtype, config.device)
-    console.say(
-        f"base on {loaded.device} in {loaded.quant}, computing in {loaded.dtype} ({loaded.reason})"
-    )
+    console.say(f"base in {loaded}")
     return loaded
 
 

@@ -86,7 +86,7 @@ def _loaded(work: Work) -> tuple[LoadedModel, Any]:
 
     quant = work.adapter.quant_of(work.config.quant)
     base = models.load_base(work.base.path, quant, work.config.dtype, work.config.device)
-    console.say(f"base on {base.device} in {base.quant}, computing in {base.dtype} ({base.reason})")
+    console.say(f"base in {base}")
     return base, models.attach_adapter(base, work.adapter.path)
 
 

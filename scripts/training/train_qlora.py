@@ -9,7 +9,6 @@ stops early, and goes on after a kill from the newest checkpoint that verifies.
 
 from __future__ import annotations
 
-import resource
 import shutil
 import signal
 import time
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codetune import stage
-from codetune.errors import UserError
 from codetune.training.recipe import TrainConfig
 
 if TYPE_CHECKING:
@@ -63,7 +61,7 @@ def _train(work: Work, log: Run) -> stage.Report:
     from codetune.training.adapter import publish_adapter
     from codetune.training.assemble import build_trainer, described, planned_steps
     from codetune.training.callbacks import Bar, Recorder, SafeStop
-    from codetune.training.checkpoints import newest_valid
+    from codetune.training.checkpoints import compute_dtype, newest_valid
 
     config, checkpoints = work.config, work.config.run_dir / "checkpoints"
     for line in described(work):
@@ -71,20 +69,22 @@ def _train(work: Work, log: Run) -> stage.Report:
     if config.resume == "never":
         shutil.rmtree(checkpoints, ignore_errors=True)
     resumed = newest_valid(checkpoints, work.origin, config.run_dir / "adapter")
+    kept = compute_dtype(resumed) if resumed and config.dtype == "auto" else None
     loaded = models.load_base(
         work.facts.path,
         config.quant,
-        config.dtype,
+        kept or config.dtype,
         config.device,
         quant_type=config.bnb_4bit_quant_type,
         double_quant=config.bnb_4bit_use_double_quant,
     )
-    console.say(f"base: {loaded.quant} on {loaded.device}, {loaded.dtype} ({loaded.reason})")
+    console.say(f"base in {loaded}")
+    log.event("base_loaded", quant=loaded.quant, device=loaded.device, dtype=loaded.dtype_name)
     trainer = build_trainer(work, loaded, checkpoints, measure_base=resumed is None)
-    recorder, stop = Recorder(log, Path("runs") / config.run_name), SafeStop()
+    stop = SafeStop()
     started = time.monotonic()
     with console.progress("training steps", planned_steps(trainer)) as bar:
-        for callback in (recorder, Bar(bar), stop):
+        for callback in (Recorder(log, Path("runs") / config.run_name), Bar(bar), stop):
             trainer.add_callback(callback)
         if resumed is not None:
             console.say(f"going on from {resumed}")
@@ -94,7 +94,7 @@ def _train(work: Work, log: Run) -> stage.Report:
         raise _interruption(stop.signalled)
     adapter = publish_adapter(trainer.model, work, config.run_dir / "adapter")
     log.output(adapter, "adapter")
-    return _report(work, trainer, recorder.curve, adapter, seconds)
+    return _report(work, trainer, adapter, seconds)
 
 
 def _interruption(number: int) -> BaseException:
@@ -102,18 +102,16 @@ def _interruption(number: int) -> BaseException:
     return stage.Terminated(text) if number == signal.SIGTERM else KeyboardInterrupt(text)
 
 
-def _report(
-    work: Work, trainer: Any, curve: dict[str, Any], adapter: Path, seconds: float
-) -> stage.Report:
+def _report(work: Work, trainer: Any, adapter: Path, seconds: float) -> stage.Report:
     from codetune import console
+    from codetune.evaluation.speed import peak_rss
+    from codetune.training.callbacks import curves
     from codetune.training.plot import draw_curves
 
-    state, evals = trainer.state, curve.get("eval_loss", [])
-    if not evals:
-        raise UserError("training ended without an evaluation; lower --eval_steps")
-    best = evals[-1][1] if state.best_metric is None else state.best_metric
+    state, curve = trainer.state, curves(trainer.state.log_history)
+    evals, best = curve["eval_loss"], state.best_metric
     trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_rss() / 2**20
     speed = trainer.tokens_seen / seconds
     rows = [
         ["steps", f"{state.global_step:,}"],

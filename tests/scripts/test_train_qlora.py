@@ -110,6 +110,8 @@ def test_sigterm_saves_and_the_same_command_goes_on(project: Path, base: Path, r
     assert rest.returncode == 0, rest.stderr
     assert "going on from" in rest.stderr or cut.returncode == 0
     assert sha(project, "cut") == sha(project, "whole")
+    curves = [project / "outputs" / name / "loss.png" for name in ("whole", "cut")]
+    assert curves[0].read_bytes() == curves[1].read_bytes(), "from the base on, not from the resume"
 
 
 @pytest.mark.parametrize(
@@ -121,6 +123,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(project: Path, base: Path, r
         ({"train_file": "broken.jsonl"}, "broken.jsonl, line 1: not_json"),
         ({"save_steps": 3}, "save_steps (3) must be a multiple of eval_steps (2)"),
         ({"load_in_8bit": "true"}, "exclude each other"),
+        ({"run_name": "../elsewhere"}, "cannot hold a path"),
         ({"learning_rat": 1}, "did you mean learning_rate?"),
         ({"device": "cuda"}, "run ./scripts.sh doctor"),
     ],

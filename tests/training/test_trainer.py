@@ -12,7 +12,7 @@ import torch
 from bitsandbytes.nn.modules import has_avx512bf16
 
 from codetune.errors import UserError
-from codetune.training.checkpoints import all_checkpoints
+from codetune.training.checkpoints import all_checkpoints, compute_dtype
 
 Make = Callable[..., Any]
 
@@ -127,6 +127,22 @@ def test_the_best_checkpoint_is_what_remains(make_trainer: Make, tmp_path: Path)
     assert trainer.state.best_global_step == best[0]
     assert (tmp_path / "c" / f"checkpoint-{best[0]}").exists()
     assert trainer.evaluate()["eval_loss"] == pytest.approx(best[1], rel=1e-6)
+
+
+def test_a_best_between_two_planned_checkpoints_is_kept(make_trainer: Make, tmp_path: Path) -> None:
+    knobs = {"learning_rate": 20.0, "lr_scheduler_type": "constant", "early_stopping_patience": 0}
+    trainer = make_trainer(tmp_path / "c", max_steps=8, eval_steps=1, save_steps=8, **knobs)
+    trainer.train()
+    evals = [(e["eval_loss"], e["step"]) for e in trainer.state.log_history if "eval_loss" in e]
+    loss, step = min(evals)
+    assert step != 8, "this seed must be best before the planned checkpoint"
+    assert (tmp_path / "c" / f"checkpoint-{step}").exists()
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(loss, rel=1e-6)
+
+
+def test_a_checkpoint_names_its_compute_type(make_trainer: Make, tmp_path: Path) -> None:
+    make_trainer(tmp_path / "c", max_steps=2).train()
+    assert compute_dtype(tmp_path / "c" / "checkpoint-2") == "float32"
 
 
 def test_a_loss_that_is_no_number_stops_the_run(make_trainer: Make) -> None:

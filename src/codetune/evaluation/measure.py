@@ -67,7 +67,7 @@ def described(settings: MeasureConfig, loaded: LoadedModel) -> dict[str, str]:
     return {
         "base": str(loaded.path),
         "quantisation": loaded.quant,
-        "computed in": f"{str(loaded.dtype).removeprefix('torch.')} on {loaded.device}",
+        "computed in": f"{loaded.dtype_name} on {loaded.device}",
         "eval file": str(settings.eval_file),
         "longest row": f"{settings.max_length:,} tokens",
         "rows at most": f"{settings.max_items:,}",

@@ -270,7 +270,7 @@ def _where(loaded: LoadedModel) -> dict[str, Any]:
 
     found = {
         "device": loaded.device,
-        "dtype": str(loaded.dtype).removeprefix("torch."),
+        "dtype": loaded.dtype_name,
         "reason": loaded.reason,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

@@ -35,7 +35,12 @@ class DtypeChoice:
     @property
     def name(self) -> str:
         """The type's name, such as `bfloat16`."""
-        return str(self.dtype).removeprefix("torch.")
+        return dtype_name(self.dtype)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """A type's name without its module, such as `bfloat16`."""
+    return str(dtype).removeprefix("torch.")
 
 
 def pick_device(wanted: str = "auto") -> str:

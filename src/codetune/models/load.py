@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from codetune.errors import UserError
-from codetune.models.dtype import choose_dtype, pick_device
+from codetune.models.dtype import choose_dtype, dtype_name, pick_device
 from codetune.models.facts import inspect_model, refuse_unsafe
 
 if TYPE_CHECKING:
@@ -26,6 +26,15 @@ class LoadedModel:
     dtype: torch.dtype
     reason: str
     quant: Quant
+
+    @property
+    def dtype_name(self) -> str:
+        """The compute type's name, such as `bfloat16`."""
+        return dtype_name(self.dtype)
+
+    def __str__(self) -> str:
+        """How it was loaded, for a person."""
+        return f"{self.quant} on {self.device}, computing in {self.dtype_name} ({self.reason})"
 
 
 def load_base(

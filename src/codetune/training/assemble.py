@@ -36,19 +36,21 @@ def build_trainer(
     `measure_base` evaluates before the first step, so that the curve starts at the base.
     """
     config = work.config
-    dtype = str(loaded.dtype).removeprefix("torch.")
-    settings = sft_config(config, checkpoints, loaded.device, dtype)
+    settings = sft_config(config, checkpoints, loaded.device, loaded.dtype_name)
     settings.eval_on_start = measure_base
     rows = work.train.dataset
     patience = config.early_stopping_patience
     trainer = QLoRATrainer(
         origin=work.origin,
         keep_checkpoints=config.save_total_limit,
+        dtype=loaded.dtype_name,
         model=loaded.model,
         args=settings,
         train_dataset=packed(rows, config.max_length) if config.packing else rows,
         eval_dataset=work.held_out.dataset,
-        processing_class=AutoTokenizer.from_pretrained(work.facts.path, local_files_only=True),
+        processing_class=AutoTokenizer.from_pretrained(
+            work.facts.path, local_files_only=True, trust_remote_code=False
+        ),
         peft_config=lora_config(config),
         callbacks=[EarlyStoppingCallback(patience)] if patience else [],
     )

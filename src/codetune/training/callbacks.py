@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +21,16 @@ METRICS = {
 }
 
 
+def curves(history: Iterable[Mapping[str, float]]) -> dict[str, list[tuple[int, float]]]:
+    """(step, value) of each metric in a trainer's history, which survives a resume."""
+    found: dict[str, list[tuple[int, float]]] = {key: [] for key, _, _ in METRICS.values()}
+    for logged in history:
+        for name, (key, _, _) in METRICS.items():
+            if name in logged:
+                found[key].append((int(logged["step"]), float(logged[name])))
+    return found
+
+
 class MetricLog(Protocol):
     """The part of a run record that training needs."""
 
@@ -31,12 +42,11 @@ class MetricLog(Protocol):
 
 
 class Recorder(TrainerCallback):
-    """Every logged value goes to the run log and to TensorBoard; `curve` keeps (step, value)."""
+    """Every logged value goes to the run log and to TensorBoard."""
 
     def __init__(self, log: MetricLog, tensorboard_dir: Path) -> None:
         self._log, self._dir = log, tensorboard_dir
         self._writer: Any = None
-        self.curve: dict[str, list[tuple[int, float]]] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Opens the TensorBoard file; steps after the resumed one replace older ones."""
@@ -53,7 +63,6 @@ class Recorder(TrainerCallback):
             if name in (logs or {}):
                 value = float(logs[name])
                 self._log.metric(key, value, state.global_step)
-                self.curve.setdefault(key, []).append((state.global_step, value))
                 if self._writer is not None:
                     self._writer.add_scalar(key, value, state.global_step)
 

@@ -52,6 +52,11 @@ def newest_valid(folder: Path, origin: Origin, adapter: Path | None = None) -> P
     return None
 
 
+def compute_dtype(checkpoint: Path) -> str | None:
+    """The compute type that a checkpoint was trained in, by name; None where it is not noted."""
+    return artefact.read_manifest(checkpoint).get("dtype")
+
+
 def prune(folder: Path, keep_last: int, best: Path | None) -> None:
     """Removes all but the newest `keep_last` checkpoints and `best`."""
     for old in all_checkpoints(folder)[:-keep_last]:

@@ -31,6 +31,7 @@ from codetune.training.statefile import load_state, save_state
 class QLoRATrainer(SFTTrainer):
     """`SFTTrainer` on our own token ids; `origin` ties checkpoints to data, base and recipe.
 
+    `dtype` is the compute type, which checkpoints note so that a resumed run keeps it.
     `tokens_seen` counts the tokens of this process's training steps, padding included.
     """
 
@@ -40,9 +41,11 @@ class QLoRATrainer(SFTTrainer):
     lr_scheduler: Any
     state: Any
 
-    def __init__(self, *, origin: Origin, keep_checkpoints: int, **settings: Any) -> None:
+    def __init__(
+        self, *, origin: Origin, keep_checkpoints: int, dtype: str, **settings: Any
+    ) -> None:
         super().__init__(**settings)
-        self._origin, self._keep = origin, keep_checkpoints
+        self._origin, self._keep, self._dtype = origin, keep_checkpoints, dtype
         self._checkpoints = Path(str(self.args.output_dir))
         self.tokens_seen = 0
         for parameter in self.model.parameters():
@@ -117,6 +120,12 @@ class QLoRATrainer(SFTTrainer):
 
     # ------------------------------------------------------------------ checkpoints
 
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """A new best gets its checkpoint at once, or it could not be loaded at the end."""
+        improved: bool = super()._determine_best_metric(metrics, trial)
+        self.control.should_save |= improved
+        return improved
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         from transformers.trainer_callback import ExportableState
 
@@ -129,8 +138,8 @@ class QLoRATrainer(SFTTrainer):
         for callback in [*self.callback_handler.callbacks, self.control]:
             if isinstance(callback, ExportableState):
                 _keep_callback_state(self.state.stateful_callbacks, callback)
-        step = {"step": self.state.global_step}
-        with artefact.staged_directory(final, self._origin, **step) as staging:
+        about = {"step": self.state.global_step, "dtype": self._dtype}
+        with artefact.staged_directory(final, self._origin, **about) as staging:
             self.model.save_pretrained(staging)
             save_state(staging / STATE_FILE, self._loop_state())
             self.state.save_to_json(str(staging / "trainer_state.json"))
