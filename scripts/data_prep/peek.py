@@ -72,17 +72,14 @@ def run(config: PeekConfig, log: Run) -> stage.Report:
 
 def matching(config: PeekConfig, counts: Counts) -> Iterator[tuple[str, dict[str, Any]]]:
     """(file and line, row) of every valid row that the config asks for."""
-    from codetune import artefact, sample
+    from codetune import artefact, generic, sample
 
     for path in config.inputs:
         for number, line in artefact.read_rows(path):
             try:
-                row = sample.from_generic(sample.parse(line)) or {}
-                reason = sample.check(row)
+                row = generic.read_row(line)
             except sample.BadRow as problem:
-                reason = problem.reason
-            if reason is not None:
-                counts.drop(reason)
+                counts.drop(problem.reason)
                 continue
             counts.keep()
             text = "\n".join(text for text, _ in row_parts(row))

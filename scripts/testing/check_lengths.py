@@ -71,24 +71,20 @@ def measured(
     path: Path, tok: Tokenizer, max_length: int, counts: Counts, unlearnt: list[str]
 ) -> Iterator[Measured]:
     """Every row that can be read, counted; those without anything to learn are listed too."""
-    from codetune import artefact, console, sample
+    from codetune import artefact, console, generic, sample
     from codetune.tokens.lengths import measure
 
     with console.progress(f"{path}: rows measured") as bar:
         for number, line in artefact.read_rows(path):
             bar.advance()
             try:
-                row = sample.from_generic(sample.parse(line)) or {}
-            except sample.BadRow as problem:
-                counts.drop(problem.reason)
-                continue
-            reason = sample.check(row)
-            if reason is None:
-                yield (one := measure(row, tok, max_length))
+                yield (one := measure(generic.read_row(line), tok, max_length))
                 reason = one.dropped
+            except sample.BadRow as problem:
+                reason = problem.reason
             counts.drop(reason) if reason else counts.keep()
             if reason in _NO_LOSS:
-                unlearnt.append(f"{path}, line {number}: {row['id']}")
+                unlearnt.append(f"{path}, line {number}")
 
 
 def findings(

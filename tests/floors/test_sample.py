@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codetune import sample
+from codetune import generic, sample
 from codetune.sample import BadRow
 
 CHAT: dict[str, Any] = {
@@ -147,12 +147,12 @@ def test_digest_keeps_parts_apart_and_draws_are_stable() -> None:
 
 class TestGenericShapes:
     def read(self, row: dict[str, Any]) -> dict[str, Any]:
-        made = sample.from_generic(row)
+        made = generic.from_generic(row)
         assert made is not None and sample.check(made) is None
         return made
 
     def test_own_rows_are_left_alone(self) -> None:
-        assert sample.from_generic(CHAT) is CHAT
+        assert generic.from_generic(CHAT) is CHAT
 
     def test_openai_messages(self) -> None:
         made = self.read(
@@ -217,6 +217,12 @@ class TestGenericShapes:
         made = self.read(row)
         assert [(m["content"], m["train"]) for m in made["messages"]] == [("q", False), ("a", True)]
 
+    def test_a_function_call_that_is_none_is_dropped_with_a_reason(self) -> None:
+        for value in ("not JSON", "[1]", "3"):
+            turns = [{"from": "function_call", "value": value}]
+            made = generic.from_generic({"conversations": turns})
+            assert made is not None and sample.check(made) == "bad_tool_call"
+
     def test_fim_and_text(self) -> None:
         assert self.read({"prefix": "a", "middle": "b", "suffix": "c"})["task"] == "fim"
         assert self.read({"text": "x"})["task"] == "text"
@@ -227,7 +233,7 @@ class TestGenericShapes:
 
     @pytest.mark.parametrize("row", [{}, {"messages": 3}, {"instruction": "x"}, {"text": 4}])
     def test_unknown_shapes(self, row: dict[str, Any]) -> None:
-        assert sample.from_generic(row) is None
+        assert generic.from_generic(row) is None
 
     @given(
         st.dictionaries(
@@ -242,6 +248,6 @@ class TestGenericShapes:
         )
     )
     def test_odd_values_are_dropped_with_a_reason_not_a_traceback(self, row: dict) -> None:
-        made = sample.from_generic(row)
+        made = generic.from_generic(row)
         if made is not None:
             assert sample.check(made) is None or isinstance(sample.check(made), str)

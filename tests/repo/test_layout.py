@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src" / "codetune"
 FLOORS = (
     {"errors", "artefact", "console"},
-    {"sample", "config"},
+    {"sample", "generic", "config"},
     {"tokens", "redaction"},
     {"logs", "code"},
     {"corpus"},

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from codetune import artefact, sample
+from codetune import artefact, generic, sample
 from codetune.artefact import Counts
 from codetune.errors import UserError
 
@@ -149,12 +149,7 @@ class Intake:
 
 def valid_row(line: bytes) -> tuple[dict[str, Any], bytes]:
     """The row of one line, in our shape, and its canonical bytes; BadRow says why it is none."""
-    row = sample.from_generic(sample.parse(line))
-    if row is None:
-        raise sample.BadRow("unknown_shape")
-    reason = sample.check(row)
-    if reason is not None:
-        raise sample.BadRow(reason)
+    row = generic.read_row(line)
     return row, sample.dump(row)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from codetune import artefact, sample, tokens
+from codetune import artefact, generic, sample, tokens
 from codetune.errors import UserError
 
 NOT_IN_SUBSET = "not_in_subset"
@@ -141,15 +141,9 @@ def _valid_rows(path: Path, counts: artefact.Counts) -> list[Mapping[str, Any]]:
     rows: list[Mapping[str, Any]] = []
     for _, line in artefact.read_rows(path):
         try:
-            row = sample.from_generic(sample.parse(line))
+            rows.append(generic.read_row(line))
         except sample.BadRow as bad:
             counts.drop(bad.reason)
-            continue
-        reason = "unknown_shape" if row is None else sample.check(row)
-        if row is None or reason:
-            counts.drop(str(reason))
-        else:
-            rows.append(row)
     return rows
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from codetune import artefact, models, sample, tokens
+from codetune import artefact, generic, models, sample, tokens
 from codetune.errors import UserError
 from codetune.merging.parity import Comparison, compare, logits_of, tolerance
 
@@ -127,7 +127,6 @@ def _live(
 def _row_ids(file: Path, tok: tokens.Tokenizer) -> Iterator[list[int]]:
     for _, line in artefact.read_rows(file):
         try:
-            row: Mapping[str, Any] = sample.parse(line)
-            yield tokens.tokenise(row, tok).input_ids[:_LONGEST]
+            yield tokens.tokenise(generic.read_row(line), tok).input_ids[:_LONGEST]
         except (sample.BadRow, tokens.RowDropped):
             continue

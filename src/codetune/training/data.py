@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codetune import artefact, console, sample, tokens
+from codetune import artefact, console, generic, sample, tokens
 from codetune.artefact import Counts, Input, Origin
 from codetune.errors import UserError
 from codetune.tokens import RowDropped
@@ -85,7 +85,7 @@ def _tokenised(
     with console.progress(f"tokens of {file.name}") as bar:
         for number, line in artefact.read_rows(file):
             try:
-                made = tokens.tokenise(sample.parse(line), tok, max_length)
+                made = tokens.tokenise(generic.read_row(line), tok, max_length)
             except RowDropped as dropped:
                 counts.drop(dropped.reason)
                 continue
