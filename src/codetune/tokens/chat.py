@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from codetune.errors import UserError
 from codetune.sample import ROLES
-from codetune.tokens.control import ControlTokens, Found, free_marker, unmark
+from codetune.tokens.control import Found, free_marker, unmark
 from codetune.tokens.errors import RowDropped
 
 if TYPE_CHECKING:
     from codetune.tokens.tokenizer import Tokenizer
+
+Change = Callable[[str], str]
 
 
 class Span(NamedTuple):
@@ -58,8 +61,11 @@ def render(row: Mapping[str, Any], tok: Tokenizer) -> Rendered:
     marker = free_marker(json.dumps([row["messages"], row.get("tools")], ensure_ascii=False))
     if marker is None:
         raise RowDropped("no_free_marker")
-    messages = [_message(m, tok.control, marker) for m in row["messages"]]
-    tools = [_break_up(tool, tok.control, marker) for tool in row.get("tools") or ()]
+    guard = partial(tok.control.guard, marker=marker)
+    break_up = partial(tok.control.break_up, marker=marker)
+    messages = [_message(m, guard, break_up) for m in row["messages"]]
+    # Schemas and ids keep their ends, as templates compare these.
+    tools = [_mapped(tool, break_up) for tool in row.get("tools") or ()]
     text = tok.template.render(messages, tools)
     found = tuple(tok.control.find(text))
     borders = zip([0, *(f.end for f in found)], [*(f.start for f in found), len(text)], strict=True)
@@ -126,54 +132,38 @@ def _is_trained(message: Mapping[str, Any]) -> bool:
     return message["role"] == "assistant" and message.get("train") is True and bool(says)
 
 
-def _message(message: Mapping[str, Any], control: ControlTokens, marker: str) -> dict[str, Any]:
+def _message(message: Mapping[str, Any], guard: Change, break_up: Change) -> dict[str, Any]:
     """What the template gets to see of a message, every text of it guarded."""
     if message.get("role") not in ROLES:
         raise RowDropped("bad_role", str(message.get("role")))
     made: dict[str, Any] = {"role": message["role"]}
     for key in ("content", "tool_call_id", "name"):
         if isinstance(message.get(key), str):
-            made[key] = control.guard(message[key], marker)
+            made[key] = guard(message[key])
     if isinstance(message.get("reasoning_content"), str):
         # transformers fills both names, since families read one or the other
-        thought = control.guard(message["reasoning_content"], marker)
+        thought = guard(message["reasoning_content"])
         made |= {"reasoning_content": thought, "thinking": thought}
     if message.get("tool_calls"):
-        made["tool_calls"] = [_call(call, control, marker) for call in message["tool_calls"]]
+        made["tool_calls"] = [_call(call, guard, break_up) for call in message["tool_calls"]]
     return made
 
 
-def _call(call: Mapping[str, Any], control: ControlTokens, marker: str) -> dict[str, Any]:
+def _call(call: Mapping[str, Any], guard: Change, break_up: Change) -> dict[str, Any]:
     function = call["function"]
-    made = {
-        "name": control.guard(function["name"], marker),
-        "arguments": _guard(function["arguments"], control, marker),
-    }
-    known = {key: _break_up(call[key], control, marker) for key in ("id", "type") if key in call}
+    made = {"name": guard(function["name"]), "arguments": _mapped(function["arguments"], guard)}
+    known = {key: _mapped(call[key], break_up) for key in ("id", "type") if key in call}
     return {**known, "function": made}
 
 
-def _guard(value: Any, control: ControlTokens, marker: str) -> Any:
-    """A call's arguments with every string and key guarded."""
+def _mapped(value: Any, change: Change) -> Any:
+    """`value` with every string and key changed."""
     if isinstance(value, str):
-        return control.guard(value, marker)
+        return change(value)
     if isinstance(value, Mapping):
-        pairs = value.items()
-        return {control.guard(str(k), marker): _guard(v, control, marker) for k, v in pairs}
+        return {change(str(key)): _mapped(item, change) for key, item in value.items()}
     if isinstance(value, list):
-        return [_guard(item, control, marker) for item in value]
-    return value
-
-
-def _break_up(value: Any, control: ControlTokens, marker: str) -> Any:
-    """Schemas and ids: control tokens broken up, ends left alone, as templates compare these."""
-    if isinstance(value, str):
-        return control.break_up(value, marker)
-    if isinstance(value, Mapping):
-        pairs = value.items()
-        return {control.break_up(str(k), marker): _break_up(v, control, marker) for k, v in pairs}
-    if isinstance(value, list):
-        return [_break_up(item, control, marker) for item in value]
+        return [_mapped(item, change) for item in value]
     return value
 
 
