@@ -241,3 +241,18 @@ def test_real_logs_meet_the_acceptance_list(run_script, shared, tmp_path):
         if m["train"]
     ]
     assert len(targets) == json.loads(done.stdout)["counts"]["steps"]["kept"]
+
+
+def test_no_name_of_a_log_folder_is_written(staging, run_script, tmp_path):
+    """Folders of sessions are named by paths: `-home-<name>-<project>`."""
+    folder = tmp_path / "logs" / "-home-mirela-secret-client"
+    shutil.copytree(staging, folder)
+    (folder / "damaged.jsonl").write_text('{"type": "user", "cwd": "/home/mirela/x"}\n{half\n')
+    out = ["--out", "data/o.sft.jsonl", "--rejects", "data/o.rejects.jsonl"]
+    done = run_script(SCRIPT, "--src", "logs", *out)
+    assert done.returncode == 0, done.stderr
+    for file in sorted((tmp_path / "data").iterdir()):
+        assert "mirela" not in file.read_text(), file
+    assert any(
+        row["reason"] == "invalid_json" for row in rows_of(tmp_path / "data" / "o.rejects.jsonl")
+    )

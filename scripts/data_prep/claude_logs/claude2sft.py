@@ -48,11 +48,14 @@ def run(config: Claude2SftConfig, log: "Run") -> stage.Report:
     from codetune import artefact
     from codetune.logs.convert import Account
     from codetune.logs.discover import discover
-    from codetune.sample import dump
+    from codetune.sample import digest, dump
 
     account = Account()
     files = discover(config.src, account.files)
-    inputs = [artefact.Input(f"log:{f.name}", artefact.sha256_file(f.path)) for f in files]
+    # The names of log folders tell whose they are and what was worked on.
+    inputs = [
+        artefact.Input(f"log:{digest(f.name, n=16)}", artefact.sha256_file(f.path)) for f in files
+    ]
     origin = log.origin(config, inputs)
     wanted = [config.out, *([config.rejects] if config.rejects else [])]
     if all(artefact.is_current(path, origin) for path in wanted):
@@ -83,6 +86,7 @@ def _rows(
     from codetune import console
     from codetune.logs.convert import convert, survey
     from codetune.logs.rows import RowOptions
+    from codetune.redaction import redact_text
 
     subagents = config.subagents == "separate"
     with console.progress("reading logs", len(files)) as bar:
@@ -101,8 +105,9 @@ def _rows(
         )
         yield from islice(rows, config.limit)
     if config.rejects:
-        faults = account.memory.faults
-        rejected.extend({"file": f, "line": n, "reason": why} for f, n, why in faults)
+        for name, line, why in account.memory.faults:
+            shown, _ = redact_text(name, learned.identity)
+            rejected.append({"file": shown, "line": line, "reason": why})
     if not account.rows.kept:
         raise UserError(_nothing(config, account))
 
