@@ -84,7 +84,8 @@ def build(config: DataConfig, files: tuple[Path, ...], origin: Origin) -> stage.
                 bar.advance()
         made = split.divide(reader.records(), wanted, *before)
         if config.eval_size is None and made.fraction != config.eval_frac:
-            console.say(f"note: {config.eval_frac} gives no usable eval side: {made.fraction:.3f}")
+            share = f"{made.fraction:.3f} is used"
+            console.say(f"note: --eval_frac {config.eval_frac} gives no usable eval side; {share}")
         for reason, record in made.dropped():
             reader.reject(record, reason)
         if not config.force:

@@ -15,9 +15,12 @@ from codetune.config import Config, knob
 from codetune.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from codetune.code.fim import Account
     from codetune.code.tree import SourceTree
     from codetune.runlog import Run
+    from codetune.sample import FimRow
 
 
 class Repo2FimConfig(Config):
@@ -85,7 +88,12 @@ def run(config: Repo2FimConfig, log: "Run") -> stage.Report:
     )
 
 
-def _rows(trees: "list[SourceTree]", config: Repo2FimConfig, account: "Account", found: list):
+def _rows(
+    trees: "list[SourceTree]",
+    config: Repo2FimConfig,
+    account: "Account",
+    found: list[list[object]],
+) -> "Iterator[FimRow]":
     """The rows of all trees; one line of `found` for each. UserError when there are none at all."""
     from codetune import console
     from codetune.code.fim import rows
