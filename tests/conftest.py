@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -48,5 +49,25 @@ def run_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
         return subprocess.run(
             command, cwd=cwd, env=settings, capture_output=True, text=True, timeout=600
         )
+
+    return run
+
+
+@pytest.fixture
+def run_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """As `run_script`, but in this process: the libraries of a stage load once for many cases."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(path: str, *args: object) -> subprocess.CompletedProcess[str]:
+        capfd.readouterr()
+        words = [str(arg) for arg in args]
+        monkeypatch.setattr(sys, "argv", [path, *words])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / "scripts" / path), run_name="__main__")
+        code = ended.value.code
+        assert isinstance(code, int)
+        return subprocess.CompletedProcess(words, code, *capfd.readouterr())
 
     return run

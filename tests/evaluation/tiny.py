@@ -6,13 +6,10 @@ It is trained for seconds on `general_rows`, so that adapters can make it better
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import random
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import tokenizers
@@ -162,16 +159,6 @@ def make_adapter(
     model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
     return folder
-
-
-def load_script(path: Path) -> ModuleType:
-    """A stage script as a module, so that its `run` can be called without a new process."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 def _train(model: Any, rows: Sequence[tokens.Tokens], steps: int, lr: float) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
 
-from codetune import artefact, models, runlog, stage
+from codetune import artefact, models, runlog
 from tests.evaluation import tiny
 
 Run = Callable[..., CompletedProcess[str]]
@@ -25,24 +26,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def bare(
-    root: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Run:
-    """The stage run from an empty project, in this process: its libraries load once."""
-    monkeypatch.chdir(tmp_path)
-    module = tiny.load_script(root / "scripts" / "testing" / "baseline.py")
-
-    def run(*flags: object) -> CompletedProcess[str]:
-        argv = [str(flag) for flag in flags]
-        config = module.BaselineConfig
-        code = stage.main(module.__doc__, config, module.run, stage="baseline", argv=argv)
-        shown = capsys.readouterr()
-        return CompletedProcess(argv, code, shown.out, shown.err)
-
-    return run
+def bare(run_here: Run) -> Run:
+    """The stage run from an empty project."""
+    return partial(run_here, "testing/baseline.py")
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from codetune import artefact, models, runlog, sample, stage
+from codetune import artefact, models, runlog, sample
 from tests.evaluation import tiny
 
 Run = Callable[..., CompletedProcess[str]]
-SCRIPT = "compare_baseline_vs_lora"
+SCRIPT = "testing/compare_baseline_vs_lora.py"
 FAST = ("--dtype", "float32", "--device", "cpu", "--max_new_tokens", 16, "--generate_items", 8)
 
 
@@ -31,35 +31,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def stage_run(
-    root: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Run:
-    """A stage of `testing/` run from an empty project, in this process: its libraries load once."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(script: str, *flags: object) -> CompletedProcess[str]:
-        module = tiny.load_script(root / "scripts" / "testing" / f"{script}.py")
-        config = getattr(module, "CompareConfig", None) or module.BaselineConfig
-        argv = [str(flag) for flag in flags]
-        name = "compare" if script == SCRIPT else script
-        code = stage.main(module.__doc__, config, module.run, stage=name, argv=argv)
-        shown = capsys.readouterr()
-        return CompletedProcess(argv, code, shown.out, shown.err)
-
-    return run
-
-
-@pytest.fixture
-def compare(place: Path, stage_run: Run) -> Run:
+def compare(place: Path, run_here: Run) -> Run:
     """Runs the stage on one of the adapters."""
 
     def run(adapter: str, *flags: object) -> CompletedProcess[str]:
         folder = place / "outputs" / adapter / "adapter"
         rows = place / "eval.jsonl"
-        return stage_run(SCRIPT, "--adapter", folder, "--eval_file", rows, *FAST, *flags)
+        return run_here(SCRIPT, "--adapter", folder, "--eval_file", rows, *FAST, *flags)
 
     return run
 
@@ -74,7 +52,7 @@ def test_a_tuned_4bit_model_is_better_and_the_report_says_so(
     """As typed in a shell, in a process of its own."""
     adapter, rows = place / "outputs" / "good" / "adapter", place / "eval.jsonl"
     flags = ("--adapter", adapter, "--eval_file", rows, *FAST, "--gate", "--json")
-    done = run_script(f"testing/{SCRIPT}.py", *flags)
+    done = run_script(SCRIPT, *flags)
     assert done.returncode == 0, done.stderr
     found = document(tmp_path, "good")
     assert found["verdict"] == "better"
@@ -142,7 +120,7 @@ def test_a_subset_is_said_aloud_and_counted(compare: Run, tmp_path: Path) -> Non
 
 
 def test_the_newest_finished_run_is_the_default_and_said(
-    place: Path, stage_run: Run, tmp_path: Path
+    place: Path, run_here: Run, tmp_path: Path
 ) -> None:
     log = runlog.open_run(tmp_path, stage="train", config={}, name="evening")
     log.output(place / "outputs" / "good" / "adapter", "adapter")
@@ -150,7 +128,7 @@ def test_the_newest_finished_run_is_the_default_and_said(
     rows = tmp_path / "data" / "eval.jsonl"
     rows.parent.mkdir()
     rows.write_bytes((place / "eval.jsonl").read_bytes())
-    done = stage_run(SCRIPT, *FAST, "--quant", "none", "--generate_items", 0)
+    done = run_here(SCRIPT, *FAST, "--quant", "none", "--generate_items", 0)
     assert done.returncode == 0, done.stderr
     assert "newest finished run, evening" in done.stderr
     assert str(place / "base") in done.stderr
@@ -178,11 +156,11 @@ def test_own_questions_are_answered_by_both_and_nothing_is_scored(
 
 
 def test_base_numbers_are_those_of_the_base_measured_alone(
-    place: Path, compare: Run, stage_run: Run, tmp_path: Path
+    place: Path, compare: Run, run_here: Run, tmp_path: Path
 ) -> None:
     assert compare("good").returncode == 0
-    alone = stage_run(
-        "baseline", "--model_name_or_path", place / "base", "--eval_file",
+    alone = run_here(
+        "testing/baseline.py", "--model_name_or_path", place / "base", "--eval_file",
         place / "eval.jsonl", *FAST, "--json",
     )  # fmt: skip
     assert alone.returncode == 0, alone.stderr
@@ -212,8 +190,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert not (tmp_path / "outputs").exists()
 
 
-def test_without_a_training_run_the_stage_says_what_to_do(stage_run: Run) -> None:
-    done = stage_run(SCRIPT)
+def test_without_a_training_run_the_stage_says_what_to_do(run_here: Run) -> None:
+    done = run_here(SCRIPT)
     assert done.returncode == 2
     assert re.search(r"no finished training run.*--adapter", done.stderr)
 

@@ -2,51 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from codetune import stage
 from tests.tokens.tiny_model import build_model
 
 SCRIPT = "data_prep/peek.py"
 
 
-@dataclass(frozen=True)
-class Done:
-    """What a call of the stage left behind, as a completed process would."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 @pytest.fixture
-def call(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
-) -> Callable[..., Done]:
-    """Runs the stage in this process, which is quicker than a new one for each case."""
-    monkeypatch.chdir(tmp_path)
-    spec = importlib.util.spec_from_file_location("peek_script", root / "scripts" / SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "peek_script", script)  # pydantic looks types up there
-    spec.loader.exec_module(script)
-
-    def run(*words: Any) -> Done:
-        capfd.readouterr()
-        config, argv = script.PeekConfig, [str(word) for word in words]
-        code = stage.main(script.__doc__, config, script.run, stage="peek", argv=argv)
-        return Done(code, *capfd.readouterr())
-
-    return run
+def call(run_here: Callable[..., Any]) -> Callable[..., Any]:
+    """Runs the stage in this process, in a folder of its own."""
+    return partial(run_here, SCRIPT)
 
 
 CHAT = {
