@@ -38,6 +38,13 @@ def test_our_own_facts_win(folder: Path, tiny_base: Path) -> None:
     assert adapter.base_of(facts, str(tiny_base)).path == tiny_base
 
 
+def test_the_kind_of_4_bits_is_read_too(folder: Path) -> None:
+    usual = adapter.read(folder)
+    assert (usual.quant_type, usual.double_quant) == ("nf4", True)
+    other = say(folder, bnb_4bit_quant_type="fp4", bnb_4bit_use_double_quant=False)
+    assert (other.quant_type, other.double_quant) == ("fp4", False)
+
+
 def test_another_base_is_refused_and_the_right_one_named(folder: Path, tiny_base: Path) -> None:
     facts = say(folder, base_path="the/right/one", base_sha256="0" * 64)
     with pytest.raises(UserError, match=r"another base.*the/right/one"):

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from codetune import artefact, console, models
 from codetune.errors import UserError
 from codetune.models import ModelFacts
+from codetune.models.adapter_files import CONFIG, WEIGHTS, read_adapter
 from codetune.models.load import Quant
 
-FACTS = "codetune.json"
-_FILES = ("adapter_config.json", "adapter_model.safetensors")
+_FILES = (CONFIG, WEIGHTS)
 
 
 @dataclass(frozen=True)
 class AdapterFacts:
-    """None stands for what the folder does not say."""
+    """None stands for what the folder does not say; of 4 bits the usual kind is assumed."""
 
     path: Path
     base_path: str | None
     base_sha256: str | None
     quant: Quant | None
+    quant_type: str = "nf4"
+    double_quant: bool = True
 
     @property
     def sha256(self) -> str:
@@ -47,21 +48,19 @@ class AdapterFacts:
 def read(path: Path) -> AdapterFacts:
     """The facts of an adapter folder; one of another tool says less.
 
-    UserError when the folder is missing, no adapter, or broken.
+    UserError when the folder is missing, no adapter, or broken; RefusedError when it was changed.
     """
     if not path.is_dir():
         raise UserError(f"{path}: no such adapter folder; train one with ./scripts.sh train")
-    config_file = path / "adapter_config.json"
-    if not config_file.is_file():
-        raise UserError(f"{config_file}: missing; is this an adapter folder?")
-    config = _object(config_file)
-    own = _object(path / FACTS) if (path / FACTS).is_file() else {}
+    config, own = read_adapter(path)
     quant = own.get("quant")
     return AdapterFacts(
         path=path,
         base_path=own.get("base_path") or config.get("base_model_name_or_path"),
         base_sha256=own.get("base_sha256"),
         quant=cast("Quant", quant) if quant in ("4bit", "8bit", "none") else None,
+        quant_type=str(own.get("bnb_4bit_quant_type", "nf4")),
+        double_quant=own.get("bnb_4bit_use_double_quant", True) is True,
     )
 
 
@@ -82,13 +81,3 @@ def base_of(adapter: AdapterFacts, name: str | None) -> ModelFacts:
             f"pass the right --model_name_or_path (it was {adapter.base_path})"
         )
     return base
-
-
-def _object(file: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_bytes())
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise UserError(f"{file}: not a JSON object; the folder is broken, train it again")
-    return value

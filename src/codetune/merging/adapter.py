@@ -7,7 +7,6 @@ does not happen.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -16,14 +15,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codetune import artefact, tokens
+from codetune import tokens
 from codetune.errors import RefusedError, UserError
-from codetune.models.facts import ModelFacts, refuse_unsafe
+from codetune.models.adapter_files import CONFIG, FACTS, WEIGHTS, read_adapter
+from codetune.models.facts import ModelFacts
 
 if TYPE_CHECKING:
     import torch
 
-WEIGHTS, CONFIG, FACTS = "adapter_model.safetensors", "adapter_config.json", "codetune.json"
 _KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<part>[AB])\.weight")
 # Options that decide which weights were trained, or how, but not what a merge computes.
 _HARMLESS = {
@@ -79,33 +78,16 @@ def load_adapter(path: Path) -> Adapter:
     UserError when it is none, holds pickles or code, or uses something that cannot be merged
     exactly; RefusedError when its manifest does not verify.
     """
-    config = read_object(path / CONFIG, "is this an adapter folder?")
+    config, facts = read_adapter(path)
     if not (path / WEIGHTS).is_file():
         raise UserError(f"{path / WEIGHTS}: missing; only safetensors adapters are merged")
-    refuse_unsafe(path)
-    if artefact.manifest_path(path).exists() and (wrong := artefact.verify(path)):
-        raise RefusedError(f"{wrong}; train the adapter again")
     refuse_inexact(path, config)
-    facts = read_object(path / FACTS, "") if (path / FACTS).is_file() else {}
     return Adapter(path, config, facts)
 
 
 def adapter_files(path: Path) -> tuple[Path, ...]:
     """The files of an adapter folder that decide what is merged, and into what."""
     return tuple(path / name for name in (CONFIG, WEIGHTS, FACTS) if (path / name).is_file())
-
-
-def read_object(file: Path, question: str) -> dict[str, Any]:
-    """A JSON object; UserError when it is missing or damaged."""
-    try:
-        found = json.loads(file.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{file}: missing; {question}") from None
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise UserError(f"{file}: not a JSON object; the folder is broken")
-    return found
 
 
 def refuse_inexact(path: Path, config: Mapping[str, Any]) -> None:

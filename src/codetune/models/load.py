@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from codetune.errors import UserError
+from codetune.models.adapter_files import read_adapter
 from codetune.models.dtype import choose_dtype, dtype_name, pick_device
-from codetune.models.facts import inspect_model, refuse_unsafe
+from codetune.models.facts import inspect_model
 
 if TYPE_CHECKING:
     import torch
@@ -83,9 +84,7 @@ def attach_adapter(loaded: LoadedModel, adapter: Path) -> Any:
     """
     from peft import PeftModel
 
-    if not (adapter / "adapter_config.json").exists():
-        raise UserError(f"{adapter}: no adapter_config.json; is this an adapter folder?")
-    refuse_unsafe(adapter)
+    read_adapter(adapter)
     try:
         model: Any = PeftModel.from_pretrained(loaded.model, adapter, is_trainable=False)
     except (RuntimeError, ValueError) as problem:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from codetune import artefact, sample
+from codetune.models.adapter_files import FACTS
 from codetune.training.assemble import Work
 
 # Files an adapter folder needs to be served by itself.
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-FACTS_FILE = "codetune.json"
 
 
 def publish_adapter(model: Any, work: Work, final: Path) -> Path:
@@ -25,6 +25,8 @@ def publish_adapter(model: Any, work: Work, final: Path) -> Path:
         "base_path": str(facts.path),
         "base_sha256": facts.weights_sha256,
         "quant": work.config.quant,
+        "bnb_4bit_quant_type": work.config.bnb_4bit_quant_type,
+        "bnb_4bit_use_double_quant": work.config.bnb_4bit_use_double_quant,
         "tokenizer_sha256": tok.fingerprint,
         "chat_template_sha256": sample.digest(tok.template.source, n=64) if tok.template else None,
     }
@@ -34,5 +36,5 @@ def publish_adapter(model: Any, work: Work, final: Path) -> Path:
         for name in _TOKENIZER_FILES:
             if (facts.path / name).exists():
                 shutil.copyfile(facts.path / name, staging / name)
-        artefact.write_plain(staging / FACTS_FILE, json.dumps(about, indent=1))
+        artefact.write_plain(staging / FACTS, json.dumps(about, indent=1))
     return final
