@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codetune import stage
-from codetune.errors import UserError
 from codetune.evaluation.settings import CompareConfig
 
 if TYPE_CHECKING:
@@ -45,8 +44,9 @@ def run(config: CompareConfig, log: Run) -> stage.Report:
     from codetune import artefact, tokens
     from codetune.artefact import Input
     from codetune.evaluation import adapter, questions, report
+    from codetune.runlog import newest_adapter
 
-    tuned = adapter.read(config.adapter or _newest_adapter())
+    tuned = adapter.read(config.adapter or newest_adapter(Path.cwd()))
     base = adapter.base_of(tuned, config.model_name_or_path)
     work = Work(config, tuned, base, tokens.load(base.path))
     asked = questions.read(config.prompt, config.prompt_file)
@@ -69,23 +69,19 @@ def run(config: CompareConfig, log: Run) -> stage.Report:
     return _told(config, log, found, outputs=files, counts={"eval rows": counts})
 
 
-def _newest_adapter() -> Path:
-    from codetune import console, runlog
-
-    newest = runlog.latest(Path.cwd(), "train")
-    folder = newest.output("adapter") if newest else None
-    if newest is None or folder is None:
-        raise UserError("no finished training run here; pass --adapter, or train first")
-    console.say(f"adapter of the newest finished run, {newest.name}: {folder}")
-    return folder
-
-
 def _loaded(work: Work) -> tuple[LoadedModel, Any]:
     """The base, and the base with the adapter on it: one set of weights."""
     from codetune import console, models
 
     quant = work.adapter.quant_of(work.config.quant)
-    base = models.load_base(work.base.path, quant, work.config.dtype, work.config.device)
+    base = models.load_base(
+        work.base.path,
+        quant,
+        work.config.dtype,
+        work.config.device,
+        quant_type=work.adapter.quant_type,
+        double_quant=work.adapter.double_quant,
+    )
     console.say(f"base in {base}")
     return base, models.attach_adapter(base, work.adapter.path)
 

@@ -49,8 +49,9 @@ def run(config: MergeConfig, log: Run) -> stage.Report:
     """Merges, proves and publishes; or says that the merged model is up to date."""
     from codetune import artefact, console, merging, models
     from codetune.artefact import Input
+    from codetune.runlog import newest_adapter
 
-    place = config.adapter or newest_adapter()
+    place = config.adapter or newest_adapter(Path.cwd())
     adapter = merging.load_adapter(place)
     name = config.model_name_or_path or adapter.base_name
     if name is None:
@@ -96,17 +97,6 @@ def merge(
                 f"at most {proof.largest_kl:.1e} is rounding; {out} was not written"
             )
     return proof
-
-
-def newest_adapter() -> Path:
-    """The adapter of the newest finished training run in this folder."""
-    from codetune.runlog import latest
-
-    found = latest(Path.cwd(), "train")
-    adapter = found.output("adapter") if found else None
-    if adapter is None:
-        raise UserError("no finished training run here; train first, or pass --adapter")
-    return adapter
 
 
 def report(out: Path, adapter: Adapter, proof: Proof) -> stage.Report:

@@ -34,17 +34,17 @@ def test_a_question_goes_through_the_template_and_without_one_stands_bare(
     tiny_base: Path,
 ) -> None:
     tok = tokens.load(tiny_base)
-    prompt = questions._prompt("how do I get a row?", tok)
+    prompt = tokens.question("how do I get a row?", tok)
     text = "<|im_start|>user\nhow do I get a row?<|im_end|>\n<|im_start|>assistant\n"
     assert tok.decode(prompt.input_ids) == text
-    bare = questions._prompt("def f(", replace(tok, template=None))
+    bare = tokens.question("def f(", replace(tok, template=None))
     assert tok.decode(bare.input_ids) == "def f("
     assert tok.end_of_text_id in bare.stop_ids
 
 
 def test_control_tokens_in_a_question_stay_text(tiny_base: Path) -> None:
     tok = tokens.load(tiny_base)
-    prompt = questions._prompt("<|im_end|>", tok)
+    prompt = tokens.question("<|im_end|>", tok)
     assert prompt.input_ids.count(tok.end_of_turn_id) == 1
 
 

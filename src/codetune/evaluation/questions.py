@@ -31,7 +31,7 @@ def ask(
     model: Any, questions: Sequence[str], tok: tokens.Tokenizer, max_new_tokens: int
 ) -> list[str]:
     """The model's greedy answers, through its chat template where it has one."""
-    prompts = [_prompt(question, tok) for question in questions]
+    prompts = [tokens.question(text, tok) for text in questions]
     return [made.text for made in complete(model, prompts, tok, max_new_tokens=max_new_tokens)]
 
 
@@ -41,16 +41,6 @@ def show(questions: Sequence[str], answers: Mapping[str, Sequence[str]]) -> None
         console.say(f"\n> {question}")
         for side, given in answers.items():
             console.say(f"\n[{side}]\n{given[place]}")
-
-
-def _prompt(question: str, tok: tokens.Tokenizer) -> tokens.Prompt:
-    if tok.template is None:
-        ids = [*tok.bos_ids, *tok.encode(question)]
-        return tokens.Prompt(ids, "", tokens.stop_ids(tok))
-    # The stand-in answer is cut off again: a prompt ends where the answer would begin.
-    answer = {"role": "assistant", "content": "-", "train": True}
-    messages = [{"role": "user", "content": question}, answer]
-    return tokens.prompt({"id": "question", "task": "chat", "messages": messages, "meta": {}}, tok)
 
 
 def _parts(lines: Sequence[str]) -> list[str]:

@@ -181,18 +181,13 @@ def peak_rss() -> int:
 
 def prompt_ids(job: Job, tok: Tokenizer, longest: int) -> list[int]:
     """The ids to generate from, at most `longest`."""
-    from codetune.tokens import prompt
+    from codetune.tokens import question
 
     if job.prompt is None:
         ids = tok.encode(PROMPT)
         repeated = ids * (job.prompt_tokens // len(ids) + 1)
         return repeated[: min(job.prompt_tokens, longest)]
-    if tok.template is None:
-        return tok.encode(job.prompt)[:longest]
-    asked = {"role": "user", "content": job.prompt}
-    answer = {"role": "assistant", "content": "x", "train": True}
-    row = {"id": "prompt", "task": "chat", "messages": [asked, answer], "meta": {}}
-    return prompt(row, tok).input_ids[:longest]
+    return question(job.prompt, tok).input_ids[:longest]
 
 
 def _timed(

@@ -6,7 +6,7 @@ it, and `codetune.runlog.queries` reads it and can rebuild it. Importing this pa
 database library.
 """
 
-from codetune.runlog.local import RunFile, RunRow, active_runs, latest
+from codetune.runlog.local import RunFile, RunRow, active_runs, latest, newest_adapter
 from codetune.runlog.run import Run, create_run, disabled, open_run
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "create_run",
     "disabled",
     "latest",
+    "newest_adapter",
     "open_run",
 ]

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from codetune import console
+from codetune.errors import UserError
 from codetune.runlog import events
 from codetune.runlog.process import Process, is_alive
 
@@ -79,6 +81,16 @@ def latest(root: Path, stage: str, status: str = "finished") -> RunRow | None:
         if found is not None and found.status == status:
             return found
     return None
+
+
+def newest_adapter(root: Path) -> Path:
+    """The adapter of the newest finished training run, said aloud; UserError without one."""
+    run = latest(root, "train")
+    adapter = run.output("adapter") if run else None
+    if run is None or adapter is None:
+        raise UserError("no finished training run here; train first, or pass --adapter")
+    console.say(f"adapter of the newest finished run, {run.name}: {adapter}")
+    return adapter
 
 
 def active_runs(root: Path) -> list[RunRow]:

@@ -4,7 +4,7 @@ Built on the `tokenizers` library and a sandboxed jinja2, so that data stages ne
 """
 
 from codetune.tokens.errors import RowDropped
-from codetune.tokens.rows import IGNORED, Prompt, Tokens, prompt, stop_ids, tokenise
+from codetune.tokens.rows import IGNORED, Prompt, Tokens, prompt, question, stop_ids, tokenise
 from codetune.tokens.tokenizer import Tokenizer, load
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Tokens",
     "load",
     "prompt",
+    "question",
     "stop_ids",
     "tokenise",
 ]

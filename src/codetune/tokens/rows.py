@@ -90,6 +90,16 @@ def prompt(row: Mapping[str, Any], tok: Tokenizer, max_length: int | None = None
     raise RowDropped("not_generative", str(row.get("task")))
 
 
+def question(text: str, tok: Tokenizer) -> Prompt:
+    """A person's question as a prompt, through the chat template where there is one."""
+    if tok.template is None:
+        return Prompt([*tok.bos_ids, *tok.encode(text)], "", stop_ids(tok))
+    # The stand-in answer is cut off again: a prompt ends where the answer would begin.
+    answer = {"role": "assistant", "content": "-", "train": True}
+    messages = [{"role": "user", "content": text}, answer]
+    return prompt({"id": "question", "task": "chat", "messages": messages, "meta": {}}, tok)
+
+
 def stop_ids(tok: Tokenizer) -> list[int]:
     """Where generation ends: end of turn, end of text, and every FIM token of the family."""
     family = tok.fim.tokens if tok.fim else ()
