@@ -36,7 +36,7 @@ class DemoConfig(Config):
 
     pipeline_config: Path = knob(Path("configs/pipeline/demo.yaml"), "what the pipeline reads")
     name: str = knob("demo", "names data/*.<name>.jsonl and outputs/<name>", place=True)
-    base_steps: int = knob(420, "pre-training steps of the base", ge=1)
+    base_steps: int = knob(400, "pre-training steps of the base", ge=1)
 
 
 def run(config: DemoConfig, log: Run) -> stage.Report:

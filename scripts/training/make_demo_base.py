@@ -24,7 +24,7 @@ class DemoBaseConfig(Config):
 
     output_dir: Path = knob(Path("outputs/demo-base"), "the model folder to make")
     corpus_bytes: int = knob(3_000_000, "source text to read at most", unit="bytes", ge=300_000)
-    max_steps: int = knob(420, "pre-training steps; they decide the time it takes", ge=1)
+    max_steps: int = knob(400, "pre-training steps; they decide the time it takes", ge=1)
     seed: int = knob(42, "seed of weights and order")
 
 

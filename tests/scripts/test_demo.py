@@ -267,7 +267,7 @@ def write_control_rows(file: Path) -> None:
         for s in sources[len(sources) // 2 :]
         for start in range(0, len(s.text) - 2_500, 2_500)
     ]
-    assert len(pieces) >= 400  # 150 steps of two rows and some to spare
+    assert len(pieces) >= 400  # 120 steps of two rows and some to spare
     origin = artefact.Origin("control", 1, "0" * 64)
     lines = (sample.dump({**piece, "meta": {"source": "library"}}) for piece in pieces)
     artefact.write_rows(file, lines, origin)

@@ -385,3 +385,38 @@ def test_an_unknown_flag_is_one_line_and_exit_2(
     shown = run_script("runs/pipeline.py", "--log", "x")
     assert shown.returncode == 2
     assert shown.stderr == "error: unknown flag --log; did you mean logs?\n"
+
+
+# ---------------------------------------------------------------------------- for real
+
+
+@pytest.mark.slow
+def test_real_sessions_with_the_real_tokenizer(
+    tmp_path: Path,
+    shared: Path,
+    qwen_tokenizer: Path,
+    run_script: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    """Bar: the same chain on any local model folder. The weights are random, the rest is real."""
+    import transformers
+
+    size: Any = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+    heads: Any = {"num_attention_heads": 2, "num_key_value_heads": 1, "tie_word_embeddings": True}
+    model: Any = transformers.Qwen2ForCausalLM(
+        transformers.Qwen2Config(vocab_size=151_936, **size, **heads)
+    )
+    base = tmp_path / "model"
+    model.save_pretrained(base)
+    for file in qwen_tokenizer.iterdir():
+        (base / file.name).write_bytes(file.read_bytes())
+    sources = ("--logs", shared / "data" / "logs" / "claude-code-log", "--repo", ROOT / "src")
+    settings = ("--train_config", RECIPE, "--max_length", 512, "--generate_items", 2)
+    ended = run_script(
+        "runs/pipeline.py", *sources, "--model_name_or_path", base, *settings, "--name", "real",
+        "--json",
+    )  # fmt: skip
+    assert ended.returncode in (0, 3), ended.stderr  # random weights may well become worse
+    if ended.returncode == 0:
+        assert [one["stage"] for one in json.loads(ended.stdout)["stages"]] == ORDER
+        assert (tmp_path / "outputs" / "real" / "merged" / "model.safetensors").is_file()
+    assert (tmp_path / "outputs" / "real" / "report" / "compare.html").is_file()

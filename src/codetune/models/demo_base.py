@@ -43,7 +43,7 @@ class Recipe:
     layers: int = 4
     sequence: int = 256
     batch: int = 2
-    steps: int = 420
+    steps: int = 400
     learning_rate: float = 2e-3
     embedding_rate: float = 4.0  # times the learning rate: most tokens are rare
     seed: int = 42
