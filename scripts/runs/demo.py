@@ -28,6 +28,8 @@ VERDICTS = {
     "inconclusive": "the tuned model is NOT shown to be better than its base",
     "worse": "the tuned model is WORSE than its base",
 }
+# Apart from your own rows, which `data/*.jsonl` and a bare `train` read.
+DATA = Path("data/demo")
 _SHOWN_LINES = 8
 
 
@@ -35,7 +37,7 @@ class DemoConfig(Config):
     """What the demo runs."""
 
     pipeline_config: Path = knob(Path("configs/pipeline/demo.yaml"), "what the pipeline reads")
-    name: str = knob("demo", "names data/*.<name>.jsonl and outputs/<name>", place=True)
+    name: str = knob("demo", "names data/demo/*.<name>.jsonl and outputs/<name>", place=True)
     base_steps: int = knob(400, "pre-training steps of the base", ge=1)
 
 
@@ -48,7 +50,10 @@ def run(config: DemoConfig, log: Run) -> stage.Report:
         "demo-base": ("training/make_demo_base.py", ["--max_steps", str(config.base_steps)]),
         "pipeline": (
             "runs/pipeline.py",
-            ["--config", str(config.pipeline_config), "--name", config.name],
+            [
+                *("--config", str(config.pipeline_config), "--name", config.name),
+                *("--data_dir", str(DATA)),
+            ],
         ),
     }
     ended = {}
@@ -66,15 +71,16 @@ def report(config: DemoConfig, ended: list[Done]) -> stage.Report:
 
     found = json.loads((Path("outputs") / config.name / "report" / "compare.json").read_bytes())
     sample = telling(found["samples"])
+    measured = found["headline"].removeprefix(f"{found['verdict']}: ")
     fresh = any(done.status != "up to date" for done in ended)
     return stage.Report(
-        headline=f"{VERDICTS[found['verdict']]}: {found['headline']}",
+        headline=f"{VERDICTS[found['verdict']]}: {measured}",
         status="done" if fresh else "up to date",
         tables=(
             pipeline.costs(ended),
             *([before_and_after(sample)] if sample else []),
             deltas(found["metrics"]),
-            pipeline.places(config.name),
+            pipeline.places(config.name, DATA),
         ),
         details={"verdict": found["verdict"], "groups": found["n_groups"]},
     )
@@ -95,9 +101,8 @@ def before_and_after(sample: dict[str, Any]) -> Table:
     asked = sample["prompt_tail"].splitlines()[-_SHOWN_LINES:]
     rows = [["...", "\n".join(asked)], ["really there", cut(sample["expected"])]]
     rows += [[losses[side], cut(sample[side])] for side in ("base", "tuned")]
-    return console.table(
-        f"the held-out completion that improved most: {sample['id']}", ["", "text"], rows
-    )
+    title = "one held-out completion; a model this small writes no usable code: read its loss"
+    return console.table(title, ["", "text"], rows)
 
 
 def cut(text: str) -> str:

@@ -6,8 +6,7 @@ Each stage is a process of its own and is skipped when nothing it depends on has
 first one that fails ends the pipeline with its exit code; a tuned model that is worse than its
 base is not merged (exit 3, unless --force).
 
-    ./scripts.sh pipeline --logs ~/.claude/projects --repo ~/src/project \\
-        --model_name_or_path models/Qwen2.5-Coder-1.5B-Instruct --name mine
+    ./scripts.sh pipeline --logs ~/.claude/projects --repo . --model_name_or_path DIR --name mine
 """
 
 from __future__ import annotations
@@ -49,6 +48,7 @@ class PipelineConfig(Config):
         None, "base model, a folder or a hub name; the recipe's by default", place=True
     )
     name: str = knob("pipeline", "names data/*.<name>.jsonl and outputs/<name>", place=True)
+    data_dir: Path = knob(Path("data"), "folder of the rows")
     train_config: Path = knob(
         Path("configs/train/default.yaml"), "training recipe", aliases=("preset", "recipe")
     )
@@ -102,10 +102,11 @@ def report(config: PipelineConfig, ended: list[Done], log: Run) -> stage.Report:
     judged = next((done for done in ended if "verdict" in done.report), None)
     verdict = judged.report["verdict"] if judged else "not compared"
     log.tag(verdict)
+    tables = (pipeline.costs(ended), pipeline.places(config.name, config.data_dir))
     return stage.Report(
         headline=f"outputs/{config.name}: {judged.headline if judged else verdict}",
         status="up to date" if all(done.status == "up to date" for done in ended) else "done",
-        tables=(pipeline.costs(ended), pipeline.places(config.name)) if config.summary else (),
+        tables=tables if config.summary else (),
         details={"verdict": verdict, "stages": [asdict(done) for done in ended]},
     )
 
@@ -116,32 +117,32 @@ def commands(config: PipelineConfig) -> dict[str, list[str]]:
     from codetune.training.recipe import TrainConfig
 
     recipe, _ = resolve(TrainConfig, config.train_config, {})
-    base = find_model(config.model_name_or_path or recipe.model_name_or_path)
     max_length = config.max_length or recipe.max_length
+    base = find_model(config.model_name_or_path or recipe.model_name_or_path)
     model, longest = ["--model_name_or_path", base], ["--max_length", max_length]
-    name, out = config.name, Path("outputs") / config.name
-    rows = {"sft": f"data/{name}.sft.jsonl", "fim": f"data/{name}.fim.jsonl"}
+    name, data, out = config.name, config.data_dir, Path("outputs", config.name)
+    rows = {kind: data / f"{name}.{kind}.jsonl" for kind in ("sft", "fim")}
     made = [rows[kind] for kind, given in (("sft", config.logs), ("fim", config.repo)) if given]
-    held_out, adapter = ["--eval_file", f"data/eval.{name}.jsonl"], ["--adapter", out / "adapter"]
-    both = ["--train_file", f"data/train.{name}.jsonl", *held_out]
+    held_out, adapter = ["--eval_file", data / f"eval.{name}.jsonl"], ["--adapter", out / "adapter"]
+    both = ["--train_file", data / f"train.{name}.jsonl", *held_out]
     shares = ["--eval_frac", config.eval_frac, "--seed", config.split_seed]
     scored = ["--generate_items", config.generate_items, "--output_dir", out / "report"]
     chars = ["--max_chars", int(config.chars_per_token * max_length)]
     every: dict[str, list[Any]] = {
         "sft": ["--src", *config.logs, "--out", rows["sft"], *chars],
         "fim": ["--repo", *config.repo, "--out", rows["fim"]],
-        "data": [*made, "--out_dir", "data", "--name", name, *shares],
+        "data": [*made, "--out_dir", data, "--name", name, *shares],
         "check-lengths": [*both, *model, *longest, "--output_dir", out / "lengths"],
         "train": [
             *("--config", config.train_config, "--run_name", name, "--resume", config.resume),
             *(*both, *model, *longest),
         ],
         "compare": [*held_out, *model, *longest, *adapter, *scored],
-        "merge": [*model, *adapter, "--output_dir", out / "merged"],
+        "merge": [*model, *adapter, *held_out, "--output_dir", out / "merged"],
     }
     unused = {"sft": not config.logs, "fim": not config.repo}
-    first = list(STAGES).index(config.from_stage)
-    names = [name for name in list(STAGES)[first:] if not unused.get(name)]
+    later = list(STAGES)[list(STAGES).index(config.from_stage) :]
+    names = [name for name in later if not unused.get(name)]
     return {name: [str(word) for word in every[name]] for name in names}
 
 

@@ -102,12 +102,12 @@ def costs(ended: Sequence[Done]) -> console.Table:
     return console.table("stages", ["stage", "status", "time", "peak memory", "result"], rows)
 
 
-def places(name: str) -> console.Table:
-    """Where everything lies that a pipeline of this name has made."""
+def places(name: str, data: Path = Path("data")) -> console.Table:
+    """Where everything lies that a pipeline of this name has made, its rows in `data`."""
     out = f"outputs/{name}"
     rows = [
-        ["rows", f"data/train.{name}.jsonl, data/eval.{name}.jsonl"],
-        ["proof that they share nothing", f"data/split.{name}.json"],
+        ["rows", f"{data}/train.{name}.jsonl, {data}/eval.{name}.jsonl"],
+        ["proof that they share nothing", f"{data}/split.{name}.json"],
         ["token lengths", f"{out}/lengths/lengths.png"],
         ["adapter", f"{out}/adapter"],
         ["loss curve", f"{out}/loss.png"],

@@ -229,7 +229,7 @@ def test_the_demo_for_real(finished: Finished) -> None:
 
 @pytest.mark.slow
 def test_sessions_and_code_are_both_held_out(finished: Finished) -> None:
-    held_out = (finished.place / "data" / "eval.demo.jsonl").read_text().splitlines()
+    held_out = (finished.place / "data" / "demo" / "eval.demo.jsonl").read_text().splitlines()
     assert {json.loads(line)["task"] for line in held_out} == {"chat", "fim"}
 
 
@@ -246,10 +246,10 @@ def test_it_beats_a_control_trained_as_long_on_more_of_the_library(finished: Fin
     """Bar: what the adapter has learnt is the user's code, not merely more Python."""
     place = finished.place
     write_control_rows(place / "data" / "control.jsonl")
-    rows = ("--train_file", "data/control.jsonl", "--eval_file", "data/eval.demo.jsonl")
+    rows = ("--train_file", "data/control.jsonl", "--eval_file", "data/demo/eval.demo.jsonl")
     go(place, "training/train_qlora.py", "--config", "configs/train/demo.yaml", *rows,
        "--run_name", "control")  # fmt: skip
-    compared = ("--eval_file", "data/eval.demo.jsonl", "--adapter", "outputs/control/adapter")
+    compared = ("--eval_file", "data/demo/eval.demo.jsonl", "--adapter", "outputs/control/adapter")
     go(place, "testing/compare_baseline_vs_lora.py", *compared, "--max_length", 1024)
     ours, control = losses(place, "demo"), losses(place, "control")
     assert ours.keys() == control.keys()
