@@ -24,6 +24,8 @@ _CONTROLS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 _SECONDS_BETWEEN_LINES = 10.0
+# Lines said while a bar is drawn go through the bar's own console, which puts them above it.
+_drawing: list[Console] = []
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ def stderr() -> Console:
     """A rich console on standard error; colours and widths follow the terminal."""
     from rich.console import Console
 
+    if _drawing:
+        return _drawing[-1]
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -135,7 +139,11 @@ def progress(what: str, total: int | None = None) -> Iterator[Progress]:
         TimeRemainingColumn(),
     )
     with RichProgress(*columns, console=stderr(), transient=True) as bar:
-        yield _BarProgress(what, total, bar)
+        _drawing.append(bar.console)
+        try:
+            yield _BarProgress(what, total, bar)
+        finally:
+            _drawing.pop()
 
 
 def _line(text: object, style: str) -> None:
