@@ -53,6 +53,7 @@ def run(config: CompareConfig, log: Run) -> stage.Report:
     if asked:
         return _answers(work, asked)
     held_out = artefact.input_file(config.eval_file).sha256
+    adapter.check_held_out(tuned, config.eval_file, held_out)
     inputs = [Input("adapter", tuned.sha256), Input("base", base.weights_sha256)]
     inputs += [Input("eval", held_out), Input("tokenizer", work.tok.fingerprint)]
     for source in inputs:

@@ -53,10 +53,11 @@ def run(config: MergeConfig, log: Run) -> stage.Report:
 
     place = config.adapter or newest_adapter(Path.cwd())
     adapter = merging.load_adapter(place)
-    name = config.model_name_or_path or adapter.base_name
+    typed, name = config.model_name_or_path is not None, config.model_name_or_path
+    name = name or adapter.base_name
     if name is None:
         raise UserError(f"{place}: names no base; pass --model_name_or_path")
-    base = models.inspect_model(models.find_model(name))
+    base = models.inspect_model(models.find_model(name, download=typed))
     out = config.output_dir or place.parent / "merged"
     merging.check_target(out, base.path, place)
     console.say(f"base {base.path}, adapter {place}, into {out}")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codetune import stage
+from codetune.errors import UserError
 from codetune.training.recipe import TrainConfig
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ def run(config: TrainConfig, log: Run) -> stage.Report:
 
     facts = models.inspect_model(models.find_model(config.model_name_or_path))
     tok = tokens.load(facts.path)
+    if facts.longest and config.max_length > facts.longest:
+        limit = f"{facts.path}: made for {facts.longest:,} tokens"
+        raise UserError(f"{limit}, not {config.max_length:,}; lower --max_length")
     inputs = [
         Input("train", artefact.input_file(config.train_file).sha256),
         Input("eval", artefact.input_file(config.eval_file).sha256),
@@ -48,7 +52,9 @@ def run(config: TrainConfig, log: Run) -> stage.Report:
         return stage.Report(headline, status="up to date", outputs=(adapter,))
 
     from codetune.training.assemble import Work
-    from codetune.training.data import token_table
+    from codetune.training.data import refuse_shared_groups, token_table
+
+    refuse_shared_groups(config.train_file, config.eval_file)
 
     cache = Path("outputs/.tokens")
     train = token_table(config.train_file, tok, config.max_length, cache)

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -124,6 +125,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(project: Path, base: Path, r
         ({"save_steps": 3}, "save_steps (3) must be a multiple of eval_steps (2)"),
         ({"load_in_8bit": "true"}, "exclude each other"),
         ({"run_name": "../elsewhere"}, "cannot hold a path"),
+        ({"max_length": 1024}, "made for 512 tokens, not 1,024; lower --max_length"),
         ({"learning_rat": 1}, "did you mean learning_rate?"),
         ({"device": "cuda"}, "run ./scripts.sh doctor"),
     ],
@@ -139,6 +141,23 @@ def test_bad_input_is_one_line(
     assert len(errors) == 1 and said in errors[0], found.stderr
     assert "Traceback" not in found.stderr
     assert not (project / "outputs" / "mine").exists()
+
+
+def test_groups_on_both_sides_are_refused(project: Path, base: Path, root: Path) -> None:
+    for changes in ({"eval_file": "data/train.jsonl"}, {"train_file": "data/mixed.jsonl"}):
+        rows = [*tiny.house_rows(4), *tiny.house_rows(1, first=101)]
+        tiny.write_rows(project / "data" / "mixed.jsonl", rows)
+        found = run_child(root, project, words(base, **changes))
+        assert found.returncode == 3, found.stderr
+        assert "share" in found.stderr and "./scripts.sh data" in found.stderr
+        assert not (project / "outputs" / "mine").exists()
+
+
+def test_a_full_disk_is_one_line(project: Path, base: Path, root: Path) -> None:
+    found = run_child(root, project, words(base, lora_r=64), largest_file=400_000)
+    assert found.returncode == 2, found.stderr
+    assert "disk is full" in found.stderr and "Traceback" not in found.stderr
+    assert not (project / "outputs" / "mine" / "adapter").exists()
 
 
 @pytest.mark.parametrize("planted", ["modeling_x.py", "pytorch_model.bin", "auto_map"])
@@ -206,19 +225,25 @@ class Done:
     stderr: str
 
 
-def start_child(root: Path, project: Path, argv: list[str]) -> Any:
+def start_child(root: Path, project: Path, argv: list[str], largest_file: int = -1) -> Any:
     """The stage in a forked child, which finds the libraries already imported."""
     stage_script(root)
     child = multiprocessing.get_context("fork").Process(
-        target=_child, args=(root, project, argv), daemon=True
+        target=_child, args=(root, project, argv, largest_file), daemon=True
     )
     child.start()
     return child
 
 
-def run_child(root: Path, project: Path, argv: list[str], kill_after: float | None = None) -> Done:
+def run_child(
+    root: Path,
+    project: Path,
+    argv: list[str],
+    kill_after: float | None = None,
+    largest_file: int = -1,
+) -> Done:
     """Runs the stage to its end, or kills it after so many seconds."""
-    child = start_child(root, project, argv)
+    child = start_child(root, project, argv, largest_file)
     child.join(kill_after)
     if child.is_alive():
         child.kill()
@@ -231,10 +256,12 @@ def ended(child: Any, project: Path) -> Done:
     return Done(child.exitcode, *said)
 
 
-def _child(root: Path, project: Path, argv: list[str]) -> None:
+def _child(root: Path, project: Path, argv: list[str], largest_file: int) -> None:
     import torch
 
     torch.set_num_threads(1)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     os.chdir(project)
     script = stage_script(root)
     for number, name in ((1, "stdout"), (2, "stderr")):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from codetune import artefact, console, models
-from codetune.errors import UserError
+from codetune.errors import RefusedError, UserError
 from codetune.models import ModelFacts
 from codetune.models.adapter_files import CONFIG, WEIGHTS, read_adapter
 from codetune.models.load import Quant
@@ -69,15 +69,29 @@ def base_of(adapter: AdapterFacts, name: str | None) -> ModelFacts:
 
     UserError when there is none, or when the adapter was trained on another one.
     """
-    if name is None:
-        name = adapter.base_path
-        console.say(f"base of {adapter.path}: {name}")
+    typed, name = name is not None, name or adapter.base_path
     if name is None:
         raise UserError(f"{adapter.path}: does not name its base; pass --model_name_or_path")
-    base = models.inspect_model(models.find_model(name))
+    if not typed:
+        console.say(f"base of {adapter.path}: {name}")
+    base = models.inspect_model(models.find_model(name, download=typed))
     if adapter.base_sha256 is not None and adapter.base_sha256 != base.weights_sha256:
         raise UserError(
             f"{adapter.path}: was trained on another base than {base.path} (its weights differ); "
             f"pass the right --model_name_or_path (it was {adapter.base_path})"
         )
     return base
+
+
+def check_held_out(adapter: AdapterFacts, eval_file: Path, sha256: str) -> None:
+    """Refuses rows that the adapter was trained on; warns of rows it did not hold out itself."""
+    if not artefact.manifest_path(adapter.path).exists():
+        return
+    inputs = artefact.read_manifest(adapter.path).get("inputs", [])
+    made_from = {entry["path"]: entry["sha256"] for entry in inputs}
+    if sha256 == made_from.get("train"):
+        raise RefusedError(f"{eval_file}: {adapter.path} was trained on these rows")
+    if sha256 != made_from.get("eval", sha256):
+        console.warn(
+            f"{eval_file} is not what {adapter.path} held out; rows it has trained on flatter it"
+        )

@@ -17,7 +17,7 @@ class MeasureConfig(Config):
     )
     device: Literal["auto", "cpu", "cuda"] = knob("auto", "where to run", place=True)
     max_length: int = knob(
-        2048,
+        4096,
         "longest row; longer chats are left out, FIM context is cut",
         unit="tokens",
         aliases=("cutoff_len", "sequence_len", "max_seq_length"),

@@ -39,6 +39,12 @@ class ModelFacts:
         return str(self.config.get("dtype") or self.config.get("torch_dtype") or "float32")
 
     @property
+    def longest(self) -> int | None:
+        """How many tokens the model was made for, where its config says so."""
+        found = self.config.get("max_position_embeddings")
+        return found if isinstance(found, int) else None
+
+    @property
     def weight_files(self) -> list[Path]:
         """Its safetensors files, sorted."""
         return sorted(self.path.glob("*.safetensors"))
@@ -67,18 +73,18 @@ class ModelFacts:
         return joined.hexdigest()
 
 
-def find_model(name: str) -> Path:
+def find_model(name: str, *, download: bool = True) -> Path:
     """The folder of a model given by path or by hub name.
 
-    A hub name is looked up in the local cache, then downloaded (safetensors and JSON only).
-    UserError when neither works.
+    A hub name is looked up in the local cache, then downloaded (safetensors and JSON only) if
+    `download`: names that a person did not type are only looked up. UserError when not found.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
     if not _HUB_NAME.fullmatch(name) or folder.is_absolute():
         raise UserError(f"{name}: no such model folder; pass a folder or a hub name like org/model")
-    return _from_hub(name)
+    return _from_hub(name, download)
 
 
 def inspect_model(path: Path | str) -> ModelFacts:
@@ -137,7 +143,7 @@ def _parameters_in(file: Path) -> int:
     return total
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, download: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -147,6 +153,8 @@ def _from_hub(name: str) -> Path:
             return Path(found)
     except (LocalEntryNotFoundError, FileNotFoundError):
         pass
+    if not download:
+        raise UserError(f"{name}: not on this machine; pass --model_name_or_path to fetch it")
     try:
         return Path(snapshot_download(name, allow_patterns=_DOWNLOADED))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as problem:

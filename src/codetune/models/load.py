@@ -70,7 +70,7 @@ def load_base(
             local_files_only=True,
         )
     except (ValueError, KeyError) as problem:
-        raise UserError(f"{path}: cannot be loaded: {str(problem).splitlines()[0]}") from None
+        raise UserError(f"{path}: cannot be loaded: {_first_line(problem)}") from None
     make_safe_for_cpu(model)
     model.requires_grad_(False)
     model.eval()
@@ -88,10 +88,14 @@ def attach_adapter(loaded: LoadedModel, adapter: Path) -> Any:
     try:
         model: Any = PeftModel.from_pretrained(loaded.model, adapter, is_trainable=False)
     except (RuntimeError, ValueError) as problem:
-        first = str(problem).splitlines()[0]
+        first = _first_line(problem)
         raise UserError(f"{adapter}: does not fit {loaded.path}: {first}") from None
     model.eval()
     return model
+
+
+def _first_line(problem: Exception) -> str:
+    return next(iter(str(problem).splitlines()), type(problem).__name__)
 
 
 def make_safe_for_cpu(model: Any) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 from codetune import artefact, sample
 from codetune.models.adapter_files import FACTS
 from codetune.training.assemble import Work
+from codetune.training.statefile import full_disk_is_told
 
 # Files an adapter folder needs to be served by itself.
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
@@ -30,7 +31,8 @@ def publish_adapter(model: Any, work: Work, final: Path) -> Path:
         "tokenizer_sha256": tok.fingerprint,
         "chat_template_sha256": sample.digest(tok.template.source, n=64) if tok.template else None,
     }
-    with artefact.staged_directory(final, work.origin) as staging:
+    staged = artefact.staged_directory(final, work.origin)
+    with staged as staging, full_disk_is_told(final):
         model.save_pretrained(staging)
         (staging / "README.md").unlink(missing_ok=True)
         for name in _TOKENIZER_FILES:

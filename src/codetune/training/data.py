@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from codetune import artefact, console, generic, sample, tokens
 from codetune.artefact import Counts, Input, Origin
-from codetune.errors import UserError
+from codetune.corpus.intake import group_of
+from codetune.errors import RefusedError, UserError
 from codetune.tokens import RowDropped
 from codetune.tokens.packing import plan
 
@@ -43,6 +45,27 @@ def token_table(file: Path, tok: tokens.Tokenizer, max_length: int, cache: Path)
     return _open_table(folder)
 
 
+def refuse_shared_groups(train: Path, held_out: Path) -> None:
+    """RefusedError when a session or file stands on both sides: its rows would be measured
+    after they were trained on.
+    """
+    shared = sorted(_groups(train) & _groups(held_out))
+    if shared:
+        raise RefusedError(
+            f"{train} and {held_out} share {len(shared):,} groups, such as {shared[0]}; "
+            "split them with ./scripts.sh data"
+        )
+
+
+def _groups(file: Path) -> set[str]:
+    found = set()
+    for _, line in artefact.read_rows(file):
+        # Rows that cannot be read are dropped, and counted, when their tokens are made.
+        with contextlib.suppress(sample.BadRow):
+            found.add(group_of(generic.read_row(line)))
+    return found
+
+
 def packed(dataset: Dataset, capacity: int) -> Dataset:
     """Rows joined into sequences of at most `capacity` tokens; `seq_lengths` marks the borders."""
     from datasets import Dataset as Table
@@ -70,7 +93,8 @@ def _make_table(
     counts = Counts()
     rows = list(_tokenised(file, tok, max_length, counts))
     if not rows:
-        raise UserError(f"{file}: no row can be trained on {counts.dropped}; see check-lengths")
+        why = ", ".join(f"{n:,} {reason}" for reason, n in sorted(counts.dropped.items()))
+        raise UserError(f"{file}: no row can be trained on ({why or 'it is empty'})")
     trained = sum(1 for row in rows for label in row["labels"] if label != -100)
     total = sum(len(row["input_ids"]) for row in rows)
     facts = {"counts": counts.as_dict(), "n_tokens": total, "n_trained": trained}

@@ -36,7 +36,7 @@ class TrainConfig(Config):
     )
 
     max_length: int = knob(
-        2048,
+        4096,
         "longest row; longer chats are dropped, FIM context is cut",
         unit="tokens",
         aliases=("cutoff_len", "sequence_len", "max_seq_length"),

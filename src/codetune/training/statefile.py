@@ -6,14 +6,30 @@ Tuples, dictionaries with keys that are no strings, and shared tensors come back
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from codetune.errors import UserError
 
 _TREE = "tree"
+
+
+@contextmanager
+def full_disk_is_told(target: Path) -> Iterator[None]:
+    """Turns safetensors' own error for a full disk into the line that every other write gives."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as problem:
+        if "os error 28" not in str(problem) and "os error 27" not in str(problem):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from None
 
 
 def save_state(file: Path, state: Any) -> None:

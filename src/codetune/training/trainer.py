@@ -25,7 +25,7 @@ from codetune.artefact import Origin
 from codetune.errors import UserError
 from codetune.training.checkpoints import STATE_FILE, checkpoint_dir, prune
 from codetune.training.loss import PLAIN_HEADS, frozen_head_nll, labelled_states
-from codetune.training.statefile import load_state, save_state
+from codetune.training.statefile import full_disk_is_told, load_state, save_state
 
 
 class QLoRATrainer(SFTTrainer):
@@ -139,7 +139,8 @@ class QLoRATrainer(SFTTrainer):
             if isinstance(callback, ExportableState):
                 _keep_callback_state(self.state.stateful_callbacks, callback)
         about = {"step": self.state.global_step, "dtype": self._dtype}
-        with artefact.staged_directory(final, self._origin, **about) as staging:
+        staged = artefact.staged_directory(final, self._origin, **about)
+        with staged as staging, full_disk_is_told(final):
             self.model.save_pretrained(staging)
             save_state(staging / STATE_FILE, self._loop_state())
             self.state.save_to_json(str(staging / "trainer_state.json"))
