@@ -6,7 +6,6 @@ Out: data/train.jsonl, data/eval.jsonl (and data/train.NAME.jsonl ... with --nam
      certificate that proves, from the files alone, that no group and no content is on both sides.
 
     python scripts/data_prep/merge_and_split.py data/*.jsonl --name full --eval_frac 0.15
-    python scripts/data_prep/merge_and_split.py --verify --name full
 """
 
 from __future__ import annotations
@@ -66,13 +65,12 @@ def build(config: DataConfig, files: tuple[Path, ...], origin: Origin) -> stage.
     from codetune import artefact, console
     from codetune.corpus import certificate, intake, publish, split
 
+    out_dir = config.out_dir
     parameters = config.model_dump(include={"eval_frac", "eval_size", "min_eval", "seed"})
     wanted = split.Wanted(config.eval_frac, config.eval_size, config.min_eval)
     before: tuple[set[bytes], set[bytes]] = (set(), set())
     if not config.force:
-        earlier = certificate.path_of(config.out_dir, config.name)
-        before = certificate.previous_groups(earlier, parameters)
-    out_dir = config.out_dir
+        before = certificate.previous_groups(certificate.path_of(out_dir, config.name), parameters)
     with artefact.scratch_file(out_dir) as texts, artefact.scratch_file(out_dir) as dropped:
         reader = intake.Intake(texts, config.seed)
         if config.rejects:
@@ -99,7 +97,7 @@ def build(config: DataConfig, files: tuple[Path, ...], origin: Origin) -> stage.
 
 
 def report(made: Split, reader: Intake, outputs: tuple[Path, ...]) -> stage.Report:
-    """What a person wants to know first: sizes of both sides, by task and source."""
+    """Sizes of both sides, by task and source."""
     sizes = {
         "train_rows": len(made.train),
         "eval_rows": len(made.eval),
@@ -126,7 +124,9 @@ def by_kind(made: Split, reader: Intake) -> Table:
 
     rows = []
     for (task, source), position in sorted(reader.kinds.items()):
-        sides = (int((side["kind"] == position).sum()) for side in (made.train, made.eval))
+        sides = [int((side["kind"] == position).sum()) for side in (made.train, made.eval)]
+        if sides[0] and not sides[1]:
+            console.warn(f"no {task} row of {source} is held out; raise --eval_frac to measure it")
         rows.append([task, source or "-", *(f"{n:,}" for n in sides)])
     return console.table("rows by task and source", ["task", "source", "train", "eval"], rows)
 

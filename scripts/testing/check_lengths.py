@@ -36,7 +36,7 @@ class LengthsConfig(Config):
     eval_file: Path | None = knob(Path("data/eval.jsonl"), "held-out rows; none to leave out")
     model_name_or_path: Path = knob(None, "model folder", required=True, aliases=("base_model",))
     max_length: int = knob(
-        2048, "longest row", unit="tokens", aliases=("cutoff_len", "sequence_len"), ge=16
+        4096, "longest row", unit="tokens", aliases=("cutoff_len", "sequence_len"), ge=16
     )
     output_dir: Path = knob(Path("outputs/check-lengths"), "results", aliases=("output",))
 
@@ -96,11 +96,14 @@ def findings(
     limit = config.max_length
     packed = {side: lengths.packed(ones, limit) for side, ones in rows.items()}
     train, refused = packed["train"], None
+    empty = [side for side in packed if not packed[side]["rows"]]
     if unlearnt:
         more = f" and {len(unlearnt) - 1:,} more" if len(unlearnt) > 1 else ""
         refused = f"no trained token in {unlearnt[0]}{more}; drop such rows or mark what to train"
-    elif not train["rows"]:
-        refused = f"{config.train_file}: no row can be trained at max_length {limit:,}"
+    elif empty:
+        refused = (
+            f"no {empty[0]} row fits into {limit:,} tokens; raise --max_length or cut the rows"
+        )
     headline = (
         f"{train['rows']:,} train rows fit into {limit:,} tokens; "
         f"{train['trained_share']:.0%} of their {train['tokens']:,} tokens are trained; "

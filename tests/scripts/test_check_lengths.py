@@ -114,7 +114,7 @@ def test_nothing_that_fits_is_refused(project: Path, call: Any) -> None:
     write(project, "train", [chat("c", "x" * 99)])
     done, told = check(call, "--max_length", 16, "--eval_file", "none")
     assert done.returncode == 3
-    assert "no row can be trained at max_length 16" in told["refused"]
+    assert "no train row fits into 16 tokens" in told["refused"]
 
 
 def test_bad_rows_are_counted_by_reason(project: Path, call: Any) -> None:
