@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from codetune import stage
 from codetune.config import Config, knob
+from codetune.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,6 +67,8 @@ def run(config: PeekConfig, log: Run) -> stage.Report:
             shown.append({"id": row["id"], **facts})
         if len(shown) == config.n:
             break
+    if not shown and counts.dropped and not counts.kept:
+        raise UserError(f"{config.inputs[0]}: holds no rows ({next(iter(counts.dropped))})")
     headline = f"{len(shown)} of {counts.in_} rows read" if shown else "no row matches"
     return stage.Report(headline, counts={"rows": counts}, details={"rows": shown})
 

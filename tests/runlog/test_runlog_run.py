@@ -251,6 +251,15 @@ def test_an_up_to_date_run_leaves_its_rows_to_the_next_one(tmp_path: Path) -> No
     assert latest(tmp_path, "train", "up to date") is not None
 
 
+def test_a_name_means_the_run_that_did_something(tmp_path: Path) -> None:
+    from codetune.runlog.queries import get_run
+
+    done = open_run(tmp_path, stage="train", name="mine", config={})
+    done.finish("finished")
+    open_run(tmp_path, stage="train", name="mine", config={}).finish("up to date")
+    assert get_run(tmp_path, "mine").row.id == done.id
+
+
 def test_folders_and_files_are_for_the_owner_alone(tmp_path: Path) -> None:
     opened(tmp_path).finish("finished")
     for path in [tmp_path / "logs", *(tmp_path / "logs").rglob("*")]:

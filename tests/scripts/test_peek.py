@@ -138,6 +138,13 @@ def test_max_length_shows_what_training_would_see(rows: Path, model: Path, call:
     assert text["dropped"].startswith("too_long")
 
 
+def test_a_file_without_any_row_is_one_line(rows: Path, call: Any) -> None:
+    (rows.parent / "prose.txt").write_text("once upon\na time\n")
+    done = call("data/prose.txt")
+    assert done.returncode == 2
+    assert "data/prose.txt: holds no rows (not_json)" in done.stderr
+
+
 @pytest.mark.parametrize("flags", [("nowhere.jsonl",), ("--model_name_or_path", "nowhere")])
 def test_missing_input_is_one_line(rows: Path, call: Any, flags: tuple[str, ...]) -> None:
     done = call(*flags)

@@ -96,7 +96,9 @@ def _catch_up(database: Engine, root: Path) -> None:
 def _found(connection: Connection, name: str) -> str:
     run = schema.run.c
     exact = select(run.id).where((run.id == name.upper()) | (run.name == name))
-    found = connection.execute(exact.order_by(run.id.desc())).scalars().first()
+    # Of runs with one name, one that did something tells more than one that found all done.
+    idle = run.status == "up to date"
+    found = connection.execute(exact.order_by(idle, run.id.desc())).scalars().first()
     if found:
         return str(found)
     part = name.upper()
