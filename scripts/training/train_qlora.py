@@ -46,7 +46,7 @@ def run(config: TrainConfig, log: Run) -> stage.Report:
         log.input(source, source.path)
     origin = log.origin(config, inputs)
     adapter = config.run_dir / "adapter"
-    if artefact.is_current(adapter, origin):
+    if config.resume == "auto" and artefact.is_current(adapter, origin):
         log.output(adapter, "adapter")
         headline = f"{adapter} was made from these rows, base and recipe"
         return stage.Report(headline, status="up to date", outputs=(adapter,))

@@ -83,6 +83,11 @@ def test_an_adapter_and_its_record(project: Path, base: Path, root: Path) -> Non
     again = run_child(root, project, words(base))
     assert again.returncode == 0 and "up to date" in again.stderr
 
+    anew = run_child(root, project, words(base, resume="never"))
+    assert anew.returncode == 0 and "step 8: eval loss" in anew.stderr
+    equal = load_file(adapter / "adapter_model.safetensors")
+    assert all((equal[name] == weights[name]).all() for name in weights)
+
     other = run_child(root, project, words(base, learning_rate=0.1))
     assert other.returncode == 0, other.stderr
     assert "learning_rate = 0.1 (default 0.0002)" in other.stderr
