@@ -123,7 +123,7 @@ def report(found: dict[str, Any], status: Any, outputs: tuple[Path, ...]) -> sta
     """The findings for a person; what was refused stays refused when nothing has changed."""
     from codetune import artefact
 
-    counts = {side: artefact.Counts(c["kept"], c["dropped"]) for side, c in found["counts"].items()}
+    counts = {side: artefact.Counts.from_dict(c) for side, c in found["counts"].items()}
     metrics = {f"{s}_{k}": v for s, facts in found["packing"].items() for k, v in facts.items()}
     told, refused = found["headline"], found["refused"]
     tables = (length_table(found),)

@@ -47,6 +47,13 @@ def test_rows_and_manifest(tmp_path: Path) -> None:
     assert "time" not in json.dumps(manifest)
 
 
+def test_an_account_is_read_back() -> None:
+    counts = Counts(3, {"b": 1, "a": 2})
+    found = Counts.from_dict(counts.as_dict())
+    assert found == counts and found.in_ == 6
+    assert found.dropped is not counts.as_dict()["dropped"]
+
+
 def test_files_and_folders_are_private(tmp_path: Path) -> None:
     file = artefact.write_text(tmp_path / "outputs" / "deep" / "x.txt", "x", ORIGIN)
     assert oct(file.stat().st_mode & 0o777) == "0o600"

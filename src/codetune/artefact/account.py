@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,11 @@ class Counts:
     def as_dict(self) -> dict[str, Any]:
         """`{in, kept, dropped: {reason: n}}` with reasons sorted."""
         return {"in": self.in_, "kept": self.kept, "dropped": dict(sorted(self.dropped.items()))}
+
+    @classmethod
+    def from_dict(cls, account: Mapping[str, Any]) -> Counts:
+        """What `as_dict` gave, as it stands in a manifest."""
+        return cls(account["kept"], dict(account["dropped"]))
 
 
 @dataclass(frozen=True)

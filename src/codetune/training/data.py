@@ -125,7 +125,6 @@ def _open_table(folder: Path) -> TokenTable:
     from datasets import load_from_disk
 
     facts: dict[str, Any] = artefact.read_manifest(folder)
-    account = facts["counts"]
-    counts = Counts(account["kept"], dict(account["dropped"]))
+    counts = Counts.from_dict(facts["counts"])
     dataset: Any = load_from_disk(str(folder))
     return TokenTable(dataset, counts, facts["n_tokens"], facts["n_trained"])
