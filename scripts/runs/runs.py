@@ -21,7 +21,7 @@ from codetune import console, stage
 from codetune.errors import UserError
 
 if TYPE_CHECKING:
-    from codetune.runlog.details import RunDetails
+    from codetune.runlog.reading.details import RunDetails
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,8 +52,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(options: argparse.Namespace) -> None:
-    from codetune.runlog.queries import list_runs
-    from codetune.runlog.tables import run_table
+    from codetune.runlog.reading.queries import list_runs
+    from codetune.runlog.reading.tables import run_table
 
     url = os.environ.get("DATABASE_URL")
     rows = list_runs(Path.cwd(), stage=options.stage, limit=options.limit, database_url=url)
@@ -66,8 +66,8 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
-    from codetune.runlog.queries import get_run
-    from codetune.runlog.tables import detail_tables
+    from codetune.runlog.reading.queries import get_run
+    from codetune.runlog.reading.tables import detail_tables
 
     run = get_run(Path.cwd(), options.run, database_url=os.environ.get("DATABASE_URL"))
     if options.json:
@@ -80,7 +80,7 @@ def _show(options: argparse.Namespace) -> None:
 
 def _show_curve(run: "RunDetails", wanted: str | None) -> None:
     """Draws the metric that was asked for, or a loss, or whatever has a curve."""
-    from codetune.runlog.curve import drawn
+    from codetune.runlog.reading.curve import drawn
 
     curves = {metric.key: metric.curve for metric in run.metrics if metric.curve}
     if wanted and wanted not in curves:

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from codetune.runlog import RunRow, active_runs, events, flusher, latest, open_run, process
-from codetune.runlog.queries import get_run, list_runs, reindex
+from codetune.runlog.reading.queries import get_run, list_runs, reindex
 
 pytestmark = pytest.mark.crash
 WRITER = """

@@ -18,8 +18,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from codetune.errors import UserError
-from codetune.runlog import database, open_run, revision, schema
-from codetune.runlog.database import Place, locate, transaction, wal_is_safe
+from codetune.runlog import open_run
+from codetune.runlog.store import database, revision, schema
+from codetune.runlog.store.database import Place, locate, transaction, wal_is_safe
 
 SECRET = "hunter2/%"
 
@@ -140,7 +141,8 @@ def test_a_migration_that_fails_leaves_nothing_behind(
 def test_a_current_file_is_recognised_without_sqlalchemy(tmp_path: Path, root: Path) -> None:
     place = sqlite_at(tmp_path)
     program = (
-        "import sys; from pathlib import Path; from codetune.runlog import revision, database\n"
+        "import sys; from pathlib import Path\n"
+        "from codetune.runlog.store import revision, database\n"
         f"revision.prepare(database.Place(Path({str(place.file)!r})))\n"
         "print([m for m in ('sqlalchemy', 'alembic', 'torch', 'psutil') if m in sys.modules])"
     )

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from codetune.runlog import Run, capture, events, flusher, process, schema
+from codetune.runlog import Run, capture, events, flusher, process
+from codetune.runlog.store import schema
 
 
 @pytest.fixture

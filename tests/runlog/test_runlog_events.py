@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codetune.runlog import events
-from codetune.runlog.curve import drawn
+from codetune.runlog.reading.curve import drawn
 
 
 def test_records_carry_their_place_and_reading_goes_on_from_any_of_them(tmp_path: Path) -> None:

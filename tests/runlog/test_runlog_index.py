@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from codetune.artefact import Input
 from codetune.errors import UserError
-from codetune.runlog import create_run, database, events, index, open_run, revision
-from codetune.runlog.database import Place
-from codetune.runlog.queries import get_run, list_runs, reindex
+from codetune.runlog import create_run, events, open_run
+from codetune.runlog.reading.queries import get_run, list_runs, reindex
+from codetune.runlog.store import database, index, revision
+from codetune.runlog.store.database import Place
 
 # Points and summaries are compared by key, since key ids follow the order of registration.
 TABLES = ("project", "run", "env_snapshot", "param", "system_sample", "run_io", "tag", "event")

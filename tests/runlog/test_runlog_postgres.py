@@ -16,9 +16,10 @@ from alembic import command
 from sqlalchemy import text
 
 from codetune.errors import UserError
-from codetune.runlog import create_run, database, flusher, open_run, revision
-from codetune.runlog.database import locate, transaction
-from codetune.runlog.queries import get_run, list_runs, reindex
+from codetune.runlog import create_run, flusher, open_run
+from codetune.runlog.reading.queries import get_run, list_runs, reindex
+from codetune.runlog.store import database, revision
+from codetune.runlog.store.database import locate, transaction
 
 pytest.importorskip("psycopg", reason="the driver psycopg is not installed")
 pytestmark = pytest.mark.slow
@@ -102,7 +103,8 @@ def test_two_checkouts_share_a_server_and_reindex_only_their_own(tmp_path: Path,
 def test_two_processes_that_index_one_run_count_each_point_once(tmp_path: Path, url: str) -> None:
     import threading
 
-    from codetune.runlog import events, index
+    from codetune.runlog import events
+    from codetune.runlog.store import index
 
     place = locate(tmp_path, url)
     revision.prepare(place)

@@ -9,8 +9,8 @@ import pytest
 
 from codetune.console import Table
 from codetune.runlog import RunFile, RunRow
-from codetune.runlog.details import Event, Param, RunDetails, Summary
-from codetune.runlog.tables import detail_tables, duration, run_table, when
+from codetune.runlog.reading.details import Event, Param, RunDetails, Summary
+from codetune.runlog.reading.tables import detail_tables, duration, run_table, when
 
 ROW = RunRow(
     id="01ARZ3NDEKTSV4RRFFQ69G5FAV",

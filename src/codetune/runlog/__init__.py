@@ -2,7 +2,7 @@
 
 Each run appends to its own `logs/runs/<run id>/events.jsonl`, which is the truth. A database
 (SQLite `logs/runs.db`, or PostgreSQL) is an index over those journals: a background thread feeds
-it, and `codetune.runlog.queries` reads it and can rebuild it. Importing this package loads no
+it (`store/`), and questions to it are answered in `reading/`. Importing this package loads no
 database library.
 """
 

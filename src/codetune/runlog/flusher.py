@@ -14,7 +14,7 @@ from typing import Any
 
 from codetune import console
 from codetune.errors import UserError
-from codetune.runlog.database import Place, engine
+from codetune.runlog.store.database import Place, engine
 
 FLUSH_SECONDS = 1.0
 FLUSH_RECORDS = 500
@@ -88,7 +88,7 @@ class Flusher:
         """Indexes what is new; False when the database did not take it."""
         from sqlalchemy.exc import DBAPIError
 
-        from codetune.runlog.index import index_run
+        from codetune.runlog.store.index import index_run
 
         self._unflushed = 0
         size = self._journal.stat().st_size
@@ -109,7 +109,7 @@ class Flusher:
         """Indexes what earlier runs of this checkout left to us; False when it has to wait."""
         from sqlalchemy.exc import DBAPIError
 
-        from codetune.runlog.index import index_run, lagging
+        from codetune.runlog.store.index import index_run, lagging
 
         try:
             for journal in lagging(self._engine, self._root):
@@ -121,7 +121,7 @@ class Flusher:
         return True
 
     def _warn(self, problem: object) -> None:
-        from codetune.runlog.revision import reason
+        from codetune.runlog.store.revision import reason
 
         if not self._warned:
             self._warned = True

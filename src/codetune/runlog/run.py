@@ -13,9 +13,9 @@ from codetune import artefact, console
 from codetune.artefact import Input, Origin
 from codetune.errors import UserError
 from codetune.runlog import capture, events, process
-from codetune.runlog.database import locate
 from codetune.runlog.flusher import Flusher
-from codetune.runlog.revision import prepare
+from codetune.runlog.store.database import locate
+from codetune.runlog.store.revision import prepare
 
 if TYPE_CHECKING:
     from codetune.config import Config

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from codetune.runlog.schema import metadata
+from codetune.runlog.store.schema import metadata
 
 connection = context.config.attributes["connection"]
 context.configure(

@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, select
 
-from codetune.runlog import schema
 from codetune.runlog.local import RunRow
-from codetune.runlog.rows import rows_of
+from codetune.runlog.reading.rows import rows_of
+from codetune.runlog.store import schema
 
 _POINTS = 400
 

@@ -15,9 +15,10 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Table, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from codetune.runlog import events, schema
-from codetune.runlog.database import transaction
+from codetune.runlog import events
 from codetune.runlog.local import run_ids
+from codetune.runlog.store import schema
+from codetune.runlog.store.database import transaction
 
 # At most so many records in one transaction: other writers wait while it lasts.
 _BATCH = 20_000

@@ -15,13 +15,14 @@ from sqlalchemy.exc import DBAPIError
 
 from codetune import console
 from codetune.errors import UserError
-from codetune.runlog import events, schema
-from codetune.runlog.database import Place, engine, locate, transaction
-from codetune.runlog.details import RunDetails, details_of
-from codetune.runlog.index import forget_run, index_run, lagging
+from codetune.runlog import events
 from codetune.runlog.local import RunRow, run_ids
-from codetune.runlog.revision import prepare, reason, unusable
-from codetune.runlog.rows import rows_of
+from codetune.runlog.reading.details import RunDetails, details_of
+from codetune.runlog.reading.rows import rows_of
+from codetune.runlog.store import schema
+from codetune.runlog.store.database import Place, engine, locate, transaction
+from codetune.runlog.store.index import forget_run, index_run, lagging
+from codetune.runlog.store.revision import prepare, reason, unusable
 
 
 def list_runs(

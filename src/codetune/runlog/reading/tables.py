@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from codetune.console import Table, table
-from codetune.runlog.details import RunDetails, Summary
 from codetune.runlog.local import RunRow
+from codetune.runlog.reading.details import RunDetails, Summary
 
 _FIGURES = 3  # beside a run in a list
 _SHORT = 8  # characters of an id or a hash that a person compares

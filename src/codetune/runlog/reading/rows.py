@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, select
 
-from codetune.runlog import schema
 from codetune.runlog.local import RunFile, RunRow, with_liveness
 from codetune.runlog.process import Process
+from codetune.runlog.store import schema
 
 
 def rows_of(connection: Connection, wanted: Select[Any]) -> list[RunRow]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
 from codetune.errors import UserError
-from codetune.runlog import database
-from codetune.runlog.database import Place
+from codetune.runlog.store import database
+from codetune.runlog.store.database import Place
 
 if TYPE_CHECKING:
     from alembic.config import Config

@@ -1,0 +1,1 @@
+"""Questions to the run database, and their answers as tables."""
