@@ -19,7 +19,7 @@ trap 'rm -rf "$scratch"' EXIT
 compile "$scratch/all.txt" "$@"
 without_torch=()
 while IFS= read -r name; do
-  without_torch+=(--no-emit-package "$name")
+  [[ $name == nvidia-ml-py ]] || without_torch+=(--no-emit-package "$name") # ours: it only reads the driver
 done < <(grep -oE '^(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)==' "$scratch/all.txt" | tr -d '=')
 
 compile requirements/base.txt --generate-hashes "${without_torch[@]}" "$@"
