@@ -11,6 +11,7 @@ import argparse
 import difflib
 import hashlib
 import json
+import re
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -143,9 +144,16 @@ def is_place(field: FieldInfo) -> bool:
 # ---------------------------------------------------------------------------- flags
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one `UserError`, with the closest match of a wrong word."""
+
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see --help")
+        """Raises the complaint instead of printing the usage over several lines."""
+        wrong = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        known = re.findall(r"[\w-]+", wrong[2]) if wrong else []
+        close = difflib.get_close_matches(wrong[1], known, n=1, cutoff=0.5) if wrong else []
+        hint = f"did you mean {close[0]}?" if close else "see --help"
+        raise UserError(f"{message}; {hint}")
 
 
 def parse_flags(
@@ -171,7 +179,7 @@ def parse_flags(
 
 
 def _parser(model: type[Config], prog: str, doc: str) -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog=prog,
         description=doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -7,6 +7,7 @@ them is never interpreted.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table as RichTable
 
 # CSI, OSC (ended by BEL or ST) and the two-byte escapes; then what is left of C0, C1 and bidi.
 _ESCAPES = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b\[[0-?]*[ -/]*[@-~]?|\x1b.?", re.S)
@@ -24,6 +26,7 @@ _CONTROLS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 _SECONDS_BETWEEN_LINES = 10.0
+_PIPE_COLUMNS = 1000
 # Lines said while a bar is drawn go through the bar's own console, which puts them above it.
 _drawing: list[Console] = []
 
@@ -76,6 +79,29 @@ def emit(text: str) -> None:
     sys.stdout.flush()
 
 
+def show(shown: Table) -> None:
+    """Draws a table on standard output: the answer to a question, which may go into a pipe.
+
+    There every row stays on one line.
+    """
+    stdout().print(_drawn(shown), soft_wrap=False)
+
+
+def line(text: object, style: str = "") -> None:
+    """One line of an answer on standard output."""
+    from rich.text import Text
+
+    stdout().print(Text(clean(text), style=style))
+
+
+def stdout() -> Console:
+    """A rich console on standard output, with long lines where nobody sees them wrapped."""
+    from rich.console import Console
+
+    wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_COLUMNS
+    return Console(highlight=False, soft_wrap=True, width=wide)
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     """A `Table` of cleaned strings."""
     cells = tuple(tuple(clean(cell) for cell in row) for row in rows)
@@ -84,6 +110,10 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 
 def draw(shown: Table) -> None:
     """Draws a table on standard error."""
+    stderr().print(_drawn(shown), soft_wrap=False)
+
+
+def _drawn(shown: Table) -> RichTable:
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -94,7 +124,7 @@ def draw(shown: Table) -> None:
         drawn.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
     for row in shown.rows:
         drawn.add_row(*(Text(cell) for cell in row))
-    stderr().print(drawn, soft_wrap=False)
+    return drawn
 
 
 class Progress:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from codetune import console
-from codetune.config import Config, differences, parse_flags, resolve
+from codetune.config import Config, Parser, differences, parse_flags, resolve
 from codetune.errors import RefusedError, UserError
 
 if TYPE_CHECKING:
@@ -113,6 +113,42 @@ def main(  # noqa: PLR0913 - what a stage may say about itself
     if options.dry_run:
         return _show_plan(stage, config, as_json=options.json)
     return _recorded(config, run, _Invocation(stage, version, words, options.run_id, options.json))
+
+
+def question(doc: str | None) -> Parser:
+    """The parser of a script that only looks or steers: it has no config and is no run.
+
+    Each of its verbs is a sub-parser with `set_defaults(act=function)`; see `answer`.
+    """
+    import argparse
+
+    layout = argparse.RawDescriptionHelpFormatter
+    return Parser(description=doc, formatter_class=layout, allow_abbrev=False)
+
+
+def answer(parser: Parser, argv: Sequence[str] | None = None) -> int:
+    """Parses the command line and calls its `act(options)`; returns the exit code.
+
+    `act` returns None or an exit code. UserError becomes one line and 2, RefusedError 3, Ctrl-C
+    130, SIGTERM 143; a reader that went away (`| head`) is no error.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        options = parser.parse_args(argv)
+        load_environment()
+        return options.act(options) or DONE
+    except UserError as problem:
+        console.fail(problem)
+        return USER
+    except RefusedError as problem:
+        console.fail(f"refused: {problem}")
+        return REFUSED
+    except BrokenPipeError:
+        # What is still buffered has no reader: let the interpreter flush it into nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except KeyboardInterrupt as signalled:
+        return 143 if isinstance(signalled, Terminated) else 130
 
 
 @dataclass(frozen=True)
