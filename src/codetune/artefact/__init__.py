@@ -16,7 +16,7 @@ from codetune.artefact.files import (
     write_text,
 )
 from codetune.artefact.folders import publish_directory, staged_directory
-from codetune.artefact.journal import Journal, read_journal
+from codetune.artefact.journal import Journal, TextLog, append_record, read_journal
 from codetune.artefact.leftovers import sweep
 from codetune.artefact.lines import read_rows
 from codetune.artefact.manifest import is_current, manifest_path, read_manifest, verify
@@ -26,6 +26,8 @@ __all__ = [
     "Input",
     "Journal",
     "Origin",
+    "TextLog",
+    "append_record",
     "input_file",
     "is_current",
     "manifest_path",

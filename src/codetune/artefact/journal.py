@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,51 @@ class Journal:
         rows = sum(1 for _ in read_rows(shard))
         write_manifest(shard, origin, None, {"sha256": sha256_file(shard), "rows": rows})
         return shard
+
+
+def append_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Appends one record to a journal that may have another writer at this moment.
+
+    One write at the end of the file cannot fall into another's. A tail without its newline, from
+    a writer that was killed, becomes a damaged line of its own; nothing is cut off.
+    """
+    with user_errors(path):
+        handle = os.open(path, os.O_RDWR | os.O_APPEND)
+        try:
+            end = os.fstat(handle).st_size
+            torn = end > 0 and os.pread(handle, 1, end - 1) != b"\n"
+            os.write(handle, (b"\n" if torn else b"") + encoded(record, compact=True))
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+class TextLog:
+    """An append-only text file of dated lines, each with a level: what was said during a run.
+
+    It is for people: a line that the disk does not take is let go, and the work goes on.
+    """
+
+    def __init__(self, path: Path) -> None:
+        private_dir(path.parent)
+        with user_errors(path):
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+            self._handle = os.open(path, flags, 0o600)
+
+    def fileno(self) -> int:
+        """The descriptor, for writers of last words such as faulthandler."""
+        return self._handle
+
+    def write(self, level: str, text: str) -> None:
+        """Appends each line of `text`: `2026-05-01 12:00:00 warning text`."""
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        lines = "".join(f"{now} {level:<7} {line}".rstrip() + "\n" for line in text.split("\n"))
+        with suppress(OSError):
+            os.write(self._handle, lines.encode("utf-8", "replace"))
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.close(self._handle)
 
 
 def read_journal(path: Path) -> Iterator[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """What a run writes into its journal, and how it is read back.
 
 One record a line: `{"ts": ms UTC, "kind": ..., ...}`. Kinds: created, started, define, metric,
-input, output, tag, system, event, finished. Readers leave out kinds they do not know.
+input, output, tag, untag, note, system, event, finished. Readers leave out kinds they do not know.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 RUNS = Path("logs/runs")
-JOURNAL = "events.jsonl"
+JOURNAL, CONSOLE = "events.jsonl", "console.log"
+# Written by whoever looks at a run, at any time: they say nothing of the run's own life.
+AMENDMENTS = frozenset({"tag", "untag", "note"})
 _LONGEST_TEXT = 1000  # characters; longer values are texts, and texts stay out of the run log
 _SECRET_NAME = re.compile(r"(^|[_-])(token|password|passwd|secret|api[_-]?key)$", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)")
@@ -38,6 +40,11 @@ class Record:
 def journal_path(root: Path, run_id: str) -> Path:
     """Where the journal of a run lies."""
     return root / RUNS / run_id / JOURNAL
+
+
+def console_path(root: Path, run_id: str) -> Path:
+    """Where the lines that a run said to people lie, dated and with their level."""
+    return root / RUNS / run_id / CONSOLE
 
 
 def read(journal: Path, start: int = 0) -> Iterator[Record]:
