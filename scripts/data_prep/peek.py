@@ -38,7 +38,7 @@ class PeekConfig(Config):
         None, "model folder: show tokens and loss mask", aliases=("base_model",)
     )
     n: int = knob(3, "rows to show", unit="rows", ge=1)
-    contains: str | None = knob(None, "only rows with this text")
+    contains: str | None = knob(None, "only rows with this text", text=True)
     task: Literal["chat", "fim", "text"] | None = knob(None, "only rows of this task")
     max_chars: int = knob(2000, "longest text shown whole", unit="characters", ge=20)
     max_length: int | None = knob(None, "cut or drop rows as training would", unit="tokens", ge=16)

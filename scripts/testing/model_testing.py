@@ -35,7 +35,9 @@ class ModelTestingConfig(Config):
     short_tokens: int = knob(100, "new tokens of the short test", unit="tokens", ge=2)
     long_tokens: int = knob(256, "new tokens of the long test; 0: none", unit="tokens", ge=0)
     no_long: bool = knob(False, "leave the long test out")
-    prompt: str | None = knob(None, "your own prompt, put into the model's chat template")
+    prompt: str | None = knob(
+        None, "your own prompt, put into the model's chat template", text=True
+    )
     prompt_file: Path | None = knob(None, "file with your own prompt")
     prompt_tokens: int = knob(512, "length of the built-in prompt", unit="tokens", ge=1)
     repeats: int = knob(5, "measurements each, of which median and quartiles are shown", ge=1)

@@ -42,6 +42,7 @@ def knob(  # noqa: PLR0913 - one argument per fact about a knob
     aliases: Sequence[str] = (),
     positional: bool = False,
     place: bool = False,
+    text: bool = False,
     required: bool = False,
     ge: float | None = None,
     gt: float | None = None,
@@ -51,13 +52,15 @@ def knob(  # noqa: PLR0913 - one argument per fact about a knob
     """A pydantic field with what a person needs to know about it.
 
     `place` marks a knob that says where or how to show, and so leaves results unchanged; fields
-    of type Path are places by nature. `required` knobs ignore `default`.
+    of type Path are places by nature. `text` marks one whose value is a text of the user's, which
+    the run log keeps by its length alone. `required` knobs ignore `default`.
     """
     extra: dict[str, Any] = {
         "unit": unit,
         "aliases": list(aliases),
         "positional": positional,
         "place": place,
+        "text": text,
     }
     bounds: dict[str, Any] = {"ge": ge, "gt": gt, "le": le, "lt": lt}
     bounds = {name: bound for name, bound in bounds.items() if bound is not None}
@@ -139,6 +142,12 @@ def config_sha256(config: Config) -> str:
 def is_place(field: FieldInfo) -> bool:
     """True when a knob names a place or a way of showing."""
     return bool(_extra(field).get("place")) or Path in _leaf_types(field.annotation)
+
+
+def text_knobs(model: type[Config]) -> set[str]:
+    """Names of the knobs that hold texts of the user's, with all their spellings."""
+    marked = {n: _extra(f) for n, f in model.model_fields.items() if _extra(f).get("text")}
+    return {spelled for name, extra in marked.items() for spelled in (name, *extra["aliases"])}
 
 
 # ---------------------------------------------------------------------------- flags

@@ -7,11 +7,12 @@ them is never interpreted.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,9 @@ _SECONDS_BETWEEN_LINES = 10.0
 _PIPE_COLUMNS = 1000
 # Lines said while a bar is drawn go through the bar's own console, which puts them above it.
 _drawing: list[Console] = []
+# Takes (level, plain text) of everything that is said; see `copied_to`.
+_copies: list[Callable[[str, str], None]] = []
+_COPY_COLUMNS = 120
 
 
 @dataclass(frozen=True)
@@ -58,19 +62,38 @@ def stderr() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+@contextmanager
+def copied_to(write: Callable[[str, str], None]) -> Iterator[None]:
+    """Whatever is said meanwhile is also given to `write(level, plain text)`, without bars."""
+    _copies.append(write)
+    try:
+        yield
+    finally:
+        _copies.remove(write)
+
+
 def say(text: object) -> None:
     """One plain line for a person."""
-    _line(text, "")
+    _said("info", text)
+    _print(text, "")
 
 
 def warn(text: object) -> None:
     """One line that should not be missed, but does not stop the work."""
-    _line(f"warning: {text}", "yellow")
+    _said("warning", text)
+    _print(f"warning: {text}", "yellow")
 
 
 def fail(text: object) -> None:
     """The one line that says why the program stops."""
-    _line(f"error: {text}", "bold red")
+    _said("error", text)
+    _print(f"error: {text}", "bold red")
+
+
+def bug(trace: str) -> None:
+    """A traceback, as it is, for whoever mends the program."""
+    _said("error", trace)
+    _print(trace, "")
 
 
 def emit(text: str) -> None:
@@ -111,6 +134,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 def draw(shown: Table) -> None:
     """Draws a table on standard error."""
     stderr().print(_drawn(shown), soft_wrap=False)
+    if _copies:
+        _said("info", _as_text(shown))
 
 
 def _drawn(shown: Table) -> RichTable:
@@ -140,7 +165,11 @@ class Progress:
         now = time.monotonic()
         if now - self._shown_at >= _SECONDS_BETWEEN_LINES:
             self._shown_at = now
-            say(f"{self.what}: {self.done:,}" + (f" of {self.total:,}" if self.total else ""))
+            of = f" of {self.total:,}" if self.total else ""
+            self._tell(f"{self.what}: {self.done:,}{of}")
+
+    def _tell(self, text: str) -> None:
+        say(text)
 
 
 class _BarProgress(Progress):
@@ -149,8 +178,11 @@ class _BarProgress(Progress):
         self._bar, self._task = bar, bar.add_task(clean(what), total=total)
 
     def advance(self, n: int = 1) -> None:
-        self.done += n
+        super().advance(n)
         self._bar.advance(self._task, n)
+
+    def _tell(self, text: str) -> None:
+        _said("info", text)  # the bar shows it
 
 
 @contextmanager
@@ -176,10 +208,24 @@ def progress(what: str, total: int | None = None) -> Iterator[Progress]:
             _drawing.pop()
 
 
-def _line(text: object, style: str) -> None:
+def _print(text: object, style: str) -> None:
     from rich.text import Text
 
     stderr().print(Text(clean(text), style=style))
+
+
+def _said(level: str, text: object) -> None:
+    for write in _copies:
+        write(level, clean(text))
+
+
+def _as_text(shown: Table) -> str:
+    from rich.console import Console
+
+    plain = Console(file=io.StringIO(), width=_COPY_COLUMNS, color_system=None)
+    with plain.capture() as captured:
+        plain.print(_drawn(shown))
+    return captured.get().strip("\n")
 
 
 def _transposed(shown: Table) -> list[tuple[str, ...]]:

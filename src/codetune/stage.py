@@ -20,8 +20,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from codetune import console
-from codetune.config import Config, Parser, differences, parse_flags, resolve
+from codetune.config import (
+    Config,
+    Parser,
+    differences,
+    parse_flags,
+    resolve,
+    text_knobs,
+)
 from codetune.errors import RefusedError, UserError
+from codetune.runlog import said
+from codetune.runlog.events import console_path
 
 if TYPE_CHECKING:
     from codetune.artefact import Counts
@@ -148,7 +157,7 @@ def answer(parser: Parser, argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except KeyboardInterrupt as signalled:
-        return 143 if isinstance(signalled, Terminated) else 130
+        return _signal_code(signalled)
 
 
 @dataclass(frozen=True)
@@ -168,6 +177,14 @@ def _recorded(config: C, run: Callable[[C, Run], Report], call: _Invocation) -> 
     except UserError as problem:
         console.fail(problem)
         return USER
+    except KeyboardInterrupt as signalled:
+        return _signal_code(signalled)
+    with said.kept(console_path(Path.cwd(), log.id)):
+        return _ended(config, run, call, log)
+
+
+def _ended(config: C, run: Callable[[C, Run], Report], call: _Invocation, log: Run) -> int:
+    """Runs the stage, and ends its record in the way it ended."""
     started = time.monotonic()
     try:
         report = run(config, log)
@@ -182,20 +199,24 @@ def _recorded(config: C, run: Callable[[C, Run], Report], call: _Invocation) -> 
         log.finish("refused", str(problem))
         return REFUSED
     except KeyboardInterrupt as signalled:
-        code = 143 if isinstance(signalled, Terminated) else 130
+        code = _signal_code(signalled)
         console.warn(str(signalled) or "interrupted; run the same command again to go on")
         log.finish("interrupted", "SIGTERM" if code == 143 else "Ctrl-C")
         return code
     except Exception as bug:  # noqa: BLE001 - the one place: it keeps the traceback, exit 1
-        traceback.print_exc()
+        console.bug(traceback.format_exc().rstrip())
         log.finish("failed", type(bug).__name__)  # its message may hold the text of a row
         return BUG
     ended: Literal["finished", "up to date"] = (
         "finished" if report.status == "done" else "up to date"
     )
-    log.finish("refused" if report.refused else ended, report.refused or "")
+    log.finish("refused" if report.refused else ended, report.refused or report.headline)
     _show(report, log, call, time.monotonic() - started)
     return REFUSED if report.refused else report.exit_code
+
+
+def _signal_code(signalled: KeyboardInterrupt) -> int:
+    return 143 if isinstance(signalled, Terminated) else 130
 
 
 def _open_run(config: Config, call: _Invocation) -> Run:
@@ -215,6 +236,7 @@ def _open_run(config: Config, call: _Invocation) -> Run:
         version=call.version,
         database_url=os.environ.get("DATABASE_URL"),
         variables=os.environ,
+        texts=text_knobs(type(config)),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ PROGRAM = '''
 
     ./stage.py --what done
     """
-    import os, time
+    import logging, os, signal, time, warnings
     from pathlib import Path
     from codetune import artefact, console, stage
     from codetune.artefact import Counts
@@ -31,6 +32,7 @@ PROGRAM = '''
         what: str = knob("done", "what happens")
         out: Path = knob(Path("x.txt"), "where")
         seed: int = knob(7, "seed")
+        prompt: str = knob("", "a text", text=True)
 
     def run(config, log):
         if config.what == "user":
@@ -39,6 +41,13 @@ PROGRAM = '''
             raise RefusedError("the parity check failed")
         if config.what == "bug":
             raise ZeroDivisionError("oops")
+        if config.what == "noise":
+            warnings.warn("mind the \\x1b[31mgap", UserWarning)
+            logging.getLogger("some.library").error("it is late")
+            with console.progress("rows", 3) as bar:
+                bar.advance(3)
+        if config.what == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
         if config.what == "wait":
             console.say("waiting")
             time.sleep(30)
@@ -187,3 +196,49 @@ def test_every_invocation_is_recorded(run: Stage, tmp_path: Path) -> None:
     assert {r.stage for r in rows} == {"trial"}
     events = next((tmp_path / "logs" / "runs").glob("*/events.jsonl")).read_text()
     assert "01PARENT" in events
+
+
+def console_log(folder: Path) -> str:
+    (file,) = (folder / "logs" / "runs").glob("*/console.log")
+    assert file.stat().st_mode & 0o777 == 0o600
+    return file.read_text()
+
+
+def test_what_a_run_says_is_kept_with_date_and_level(run: Stage, tmp_path: Path) -> None:
+    done = run("--what", "noise")
+    assert done.returncode == 0, done.stderr
+    kept = console_log(tmp_path)
+    line = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (info|warning|error)( |$)")
+    assert all(line.match(text) for text in kept.splitlines()), kept
+    assert re.search(r" warning UserWarning: mind the gap$", kept, re.M)
+    assert re.search(r" error   some.library: it is late$", kept, re.M)
+    assert re.search(r" info    trial: made one \(", kept, re.M)
+    assert "too_long" in kept  # a line of a table
+    assert "warning: UserWarning: mind the gap\n" in done.stderr
+    assert "\x1b" not in kept
+
+
+def test_a_bug_keeps_its_traceback_in_the_console_log(run: Stage, tmp_path: Path) -> None:
+    done = run("--what", "bug")
+    assert done.returncode == 1
+    for said in (done.stderr, console_log(tmp_path)):
+        assert "Traceback (most recent call last)" in said
+        assert "ZeroDivisionError: oops" in said
+
+
+def test_a_native_crash_leaves_its_last_words_in_the_console_log(
+    run: Stage, tmp_path: Path
+) -> None:
+    assert run("--what", "crash").returncode == -signal.SIGSEGV
+    assert "Segmentation fault" in console_log(tmp_path)
+
+
+def test_a_finished_run_keeps_its_headline_and_no_text_of_the_user(
+    run: Stage, tmp_path: Path
+) -> None:
+    run("--prompt", "my secret plan")
+    journal = next((tmp_path / "logs" / "runs").glob("*/events.jsonl")).read_text()
+    ended = json.loads(journal.splitlines()[-1])
+    assert (ended["status"], ended["reason"]) == ("finished", "made one")
+    assert "secret plan" not in journal
+    assert "<14 characters>" in journal

@@ -47,6 +47,27 @@ def test_secrets_and_texts_leave_a_command_line(argv: list[str], shown: list[str
     assert events.shown_argv(argv) == shown
 
 
+@pytest.mark.parametrize(
+    ("argv", "shown"),
+    [
+        (["--prompt", "my secret plan"], ["--prompt", "<14 characters>"]),
+        (["--system-prompt=be kind", "--n", "2"], ["--system-prompt=<7 characters>", "--n", "2"]),
+        (["--prompt", "--token", "abc"], ["--prompt", "<7 characters>", "abc"]),
+        (["--prompt_file", "a.txt"], ["--prompt_file", "a.txt"]),
+    ],
+)
+def test_the_users_own_texts_leave_a_command_line(argv: list[str], shown: list[str]) -> None:
+    assert events.shown_argv(argv, {"prompt", "system_prompt"}) == shown
+
+
+def test_of_the_users_own_texts_only_the_length_is_a_param() -> None:
+    told = {"prompt": {"default": "by default", "value": "my plan"}}
+    found = events.flat_params({"prompt": "my plan", "seed": 7}, told, {"prompt"})
+    assert found["prompt"] == {"text": "<7 characters>", "default": "<10 characters>"}
+    assert found["seed"]["text"] == "7"
+    assert events.flat_params({"prompt": None}, {}, {"prompt"})["prompt"]["text"] == "null"
+
+
 leaf = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 tree = st.dictionaries(st.text(min_size=1, max_size=5), leaf | st.lists(leaf, max_size=3))
 

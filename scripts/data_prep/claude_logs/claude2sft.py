@@ -31,7 +31,9 @@ class Claude2SftConfig(Config):
     )
     out: Path = knob(Path("data/claude.sft.jsonl"), "rows to write", aliases=("output",))
     rejects: Path | None = knob(None, "also write what became no row, and why (JSONL)")
-    system_prompt: str = knob(SYSTEM_PROMPT, "first message of every row; logs hold none")
+    system_prompt: str = knob(
+        SYSTEM_PROMPT, "first message of every row; logs hold none", text=True
+    )
     max_chars: int = knob(
         24_000, "longest row, about 4 to a token; the rest is history", unit="characters", ge=1_000
     )

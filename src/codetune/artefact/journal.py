@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -75,7 +76,9 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
         try:
             end = os.fstat(handle).st_size
             torn = end > 0 and os.pread(handle, 1, end - 1) != b"\n"
-            os.write(handle, (b"\n" if torn else b"") + encoded(record, compact=True))
+            line = (b"\n" if torn else b"") + encoded(record, compact=True)
+            if os.write(handle, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(handle)
         finally:
             os.close(handle)

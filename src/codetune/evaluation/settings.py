@@ -27,7 +27,9 @@ class MeasureConfig(Config):
     generate_items: int = knob(64, "FIM rows completed, and up to 8 chats", unit="rows", ge=0)
     max_new_tokens: int = knob(128, "longest answer", unit="tokens", ge=1)
     seed: int = knob(0, "seed of the subsets and of the bootstrap", ge=0)
-    prompt: str | None = knob(None, "a question of your own: answers only, no scores", place=True)
+    prompt: str | None = knob(
+        None, "a question of your own: answers only, no scores", place=True, text=True
+    )
     prompt_file: Path | None = knob(None, "questions of your own, parted by lines of ---")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,31 +67,40 @@ def finite(value: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def shown_argv(argv: Sequence[str]) -> list[str]:
-    """A command line fit for keeping: secrets hidden, long texts replaced by their length."""
-    words, hide = [], False
+def shown_argv(argv: Sequence[str], texts: Collection[str] = ()) -> list[str]:
+    """A command line fit for keeping: secrets hidden, texts replaced by their length.
+
+    Texts are long words, and the values of the flags named in `texts`.
+    """
+    words, flag = [], ""  # the flag that the word before was, if its value is not to be kept
     for word in argv:
         name, equals, value = word.partition("=")
-        flag = name.startswith("--") and bool(_SECRET_NAME.search(name))
-        words.append("***" if hide else f"{name}=***" if flag and equals else _fit(word))
-        hide = flag and not equals
+        if flag:
+            words.append(_hidden(flag, word))
+        elif equals and _is_kept_out(name, texts):
+            words.append(f"{name}={_hidden(name, value)}")
+        else:
+            words.append(_fit(word))
+        flag = name if not flag and not equals and _is_kept_out(name, texts) else ""
     return words
 
 
 def flat_params(
-    config: Mapping[str, Any], differences: Mapping[str, Any]
+    config: Mapping[str, Any], differences: Mapping[str, Any], texts: Collection[str] = ()
 ) -> dict[str, dict[str, Any]]:
     """`{key: {text, num?, default?}}` of a resolved config, nested keys joined by dots.
 
-    `default` is there only where the value differs from it.
+    `default` is there only where the value differs from it. Of the keys named in `texts` only the
+    length is kept.
     """
     found: dict[str, dict[str, Any]] = {}
     for key, value in config.items():
         for name, leaf in _leaves(key, value):
-            found[name] = _param(name, leaf)
+            found[name] = _param(name, _length(leaf) if key in texts else leaf)
             if key in differences:
-                default = differences[key].get("default")
-                found[name]["default"] = _param(name, _part(default, name[len(key) + 1 :]))["text"]
+                default = _part(differences[key].get("default"), name[len(key) + 1 :])
+                shown = _param(name, _length(default) if key in texts else default)
+                found[name]["default"] = shown["text"]
     return found
 
 
@@ -117,9 +126,23 @@ def _param(name: str, value: Any) -> dict[str, Any]:
     return {"text": _fit(text), **({"num": float(value)} if numeric else {})}
 
 
+def _is_kept_out(flag: str, texts: Collection[str]) -> bool:
+    named = flag.startswith("--")
+    known = flag.removeprefix("--").replace("-", "_") in texts
+    return named and (known or bool(_SECRET_NAME.search(flag)))
+
+
+def _hidden(flag: str, value: str) -> str:
+    return "***" if _SECRET_NAME.search(flag) else str(_length(value))
+
+
+def _length(value: Any) -> Any:
+    return f"<{len(value)} characters>" if isinstance(value, str) else value
+
+
 def _fit(text: str) -> str:
     if len(text) > _LONGEST_TEXT:
-        return f"<{len(text)} characters>"
+        return str(_length(text))
     return _URL_PASSWORD.sub(r"\1***", text)
 
 

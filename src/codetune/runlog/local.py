@@ -114,7 +114,8 @@ def read_run(journal: Path) -> RunRow | None:
             files.append(RunFile(role, fields["role"], fields["path"], fields["sha256"]))
         else:
             facts |= _facts(record)
-        facts["heartbeat"] = fields.get("ts", facts.get("heartbeat", 0))
+        if record.kind not in events.AMENDMENTS:
+            facts["heartbeat"] = fields.get("ts", facts.get("heartbeat", 0))
     if "id" not in facts:
         return None
     return with_liveness(RunRow(**facts, files=tuple(files), metrics=metrics))

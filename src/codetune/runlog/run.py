@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -138,13 +138,15 @@ def open_run(  # noqa: PLR0913 - everything that describes a run, each by its na
     version: int = 1,
     database_url: str | None = None,
     variables: Mapping[str, str] | None = None,
+    texts: Collection[str] = (),
     task: str = TASK,
     project: str = PROJECT,
 ) -> Run:
     """Starts a run of the project at `root`; with `run_id` one that may have been created ahead.
 
     `differences` is `{key: {default, value}}` of the knobs that are not at their default, and
-    `variables` the process environment, of which only `capture.KEPT_VARIABLES` are kept.
+    `variables` the process environment, of which only `capture.KEPT_VARIABLES` are kept. Of the
+    knobs named in `texts` only the length of the value is kept.
     Raises UserError when the database cannot be used, or the run was started before.
     """
     place = locate(root, database_url)
@@ -161,8 +163,8 @@ def open_run(  # noqa: PLR0913 - everything that describes a run, each by its na
     started = {
         "version": version,
         "seed": seed,
-        "argv": events.shown_argv(argv),
-        "params": events.flat_params(config, differences or {}),
+        "argv": events.shown_argv(argv, texts),
+        "params": events.flat_params(config, differences or {}, texts),
         "process": asdict(process.current()),
         "commit": code.commit,
         "diff_sha256": code.diff_sha256,
