@@ -18,20 +18,27 @@ from codetune.artefact import Input
 from codetune.errors import UserError
 from codetune.runlog import create_run, events, open_run
 from codetune.runlog.reading.queries import get_run, list_runs, reindex
-from codetune.runlog.store import database, index, revision
+from codetune.runlog.store import database, index, revision, series
 from codetune.runlog.store.database import Place
 
 # Points and summaries are compared by key, since key ids follow the order of registration.
-TABLES = ("project", "run", "env_snapshot", "param", "system_sample", "run_io", "tag", "event")
+TABLES = (
+    *("project", "run", "env_snapshot", "param", "system_sample"),
+    *("run_io", "tag", "note", "event"),
+)
+SUMMARY = 'first, last, "min", "max", min_step, max_step, steps, "count"'
 
 
 def contents(file: Path) -> dict[str, list[tuple[Any, ...]]]:
     connection = sqlite3.connect(file)
     found = {name: sorted(connection.execute(f"SELECT * FROM {name}")) for name in TABLES}
-    by_key = "SELECT run_id, k.key, k.version, k.unit, k.direction, t.* FROM {} t JOIN metric_key k"
-    for name in ("metric", "metric_summary"):
-        rows = connection.execute(by_key.format(name) + " ON k.id = t.key_id").fetchall()
-        found[name] = sorted((*row[:5], *row[7:]) for row in rows)
+    keyed = (
+        "SELECT s.run_id, k.key, k.version, k.unit, k.direction, {} "
+        "FROM series s JOIN metric_key k ON k.id = s.key_id"
+    )
+    points = keyed.format("m.step, m.value, m.ts") + " JOIN metric m ON m.series_id = s.id"
+    found["metric"] = sorted(connection.execute(points))
+    found["series"] = sorted(connection.execute(keyed.format(SUMMARY)))
     assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
     connection.close()
@@ -112,10 +119,12 @@ def test_summaries_do_not_depend_on_the_pieces(
     for key in {key for key, _, _ in points}:
         seen = [(step, number) for k, step, number in points if k == key]
         real = [number for _, number in seen if number is not None]
-        ends = (seen[0][1], seen[-1][1], min(real, default=None), max(real, default=None))
+        low, high = min(real, default=None), max(real, default=None)
+        at = [next((s for s, n in seen if n is not None and n == end), None) for end in (low, high)]
+        ends = (seen[0][1], seen[-1][1], low, high, *at)
         expected[key] = (*ends, max(step for step, _ in seen), len(seen))
     found = contents(place.file)
-    assert {row[1]: row[5:] for row in found["metric_summary"]} == expected
+    assert {row[1]: row[5:] for row in found["series"]} == expected
     last = {(key, step): number for key, step, number in points}
     assert {(row[1], row[5]): row[6] for row in found["metric"]} == last
 
@@ -145,11 +154,11 @@ def test_a_transaction_that_fails_moves_no_mark(
     def broken(self: object, connection: object) -> None:
         raise RuntimeError("lost half-way")
 
-    write: Callable[..., None] = index._Rows._write_points
-    monkeypatch.setattr(index._Rows, "_write_points", broken)
+    write: Callable[..., None] = series.Points.write
+    monkeypatch.setattr(series.Points, "write", broken)
     with pytest.raises(RuntimeError):
         index.index_run(opened, events.journal_path(tmp_path, run_id))
-    monkeypatch.setattr(index._Rows, "_write_points", write)
+    monkeypatch.setattr(series.Points, "write", write)
     index.index_run(opened, events.journal_path(tmp_path, run_id))
     assert contents(tmp_path / "logs/runs.db") == before
 

@@ -76,7 +76,7 @@ def test_a_run_is_in_its_journal_and_in_the_database(tmp_path: Path) -> None:
     assert row["created_at"] <= row["started_at"] <= row["ended_at"] == row["heartbeat_at"]
     assert row["pid"] == os.getpid()
     assert row["indexed"] == events.journal_path(tmp_path, run.id).stat().st_size
-    (summary,) = table(tmp_path, "metric_summary")
+    (summary,) = table(tmp_path, "series")
     values = [summary[name] for name in ("first", "last", "min", "max", "steps", "count")]
     assert values == [3.0, 2.0, 1.0, 3.0, 2, 3]
     (key,) = table(tmp_path, "metric_key")
@@ -124,7 +124,7 @@ def test_not_a_number_becomes_null_and_raises_one_event(tmp_path: Path) -> None:
     assert "Infinity" not in text
     (told,) = table(tmp_path, "event")
     assert (told["kind"], json.loads(told["fields"])) == ("not_finite", {"key": "loss", "step": 1})
-    (summary,) = table(tmp_path, "metric_summary")
+    (summary,) = table(tmp_path, "series")
     assert (summary["min"], summary["max"], summary["count"]) == (0.5, 1.0, 4)
 
 
@@ -146,7 +146,7 @@ def test_a_changed_definition_is_another_metric(tmp_path: Path) -> None:
         (1, "%"),
         (2, "%"),
     ]
-    assert len({m["key_id"] for m in table(tmp_path, "metric")}) == 2
+    assert len({m["series_id"] for m in table(tmp_path, "metric")}) == 2
 
 
 def test_origin_is_what_decides_an_artefact() -> None:

@@ -97,23 +97,22 @@ def details_of(connection: Connection, run_id: str) -> RunDetails:
 
 
 def _metrics(connection: Connection, run_id: str) -> Iterator[Summary]:
-    table, key = schema.metric_summary, schema.metric_key
+    table, key = schema.series, schema.metric_key
     columns = [table.c[name] for name in ("first", "last", "min", "max", "steps", "count")]
-    wanted = select(key.c.id, key.c.key, key.c.unit, key.c.direction, *columns).join(key)
+    wanted = select(table.c.id, key.c.key, key.c.unit, key.c.direction, *columns).join(key)
     for row in connection.execute(wanted.where(table.c.run_id == run_id).order_by(key.c.key)):
         facts = dict(row._mapping)
-        key_id = facts.pop("id")
-        curve = _curve(connection, run_id, key_id) if facts["count"] > 1 else ()
+        series_id = facts.pop("id")
+        curve = _curve(connection, series_id) if facts["count"] > 1 else ()
         yield Summary(**facts, curve=curve)
 
 
-def _curve(connection: Connection, run_id: str, key_id: int) -> tuple[tuple[int, float], ...]:
+def _curve(connection: Connection, series_id: int) -> tuple[tuple[int, float], ...]:
     """(step, value) of the finite points, thinned out evenly; the last one is always there."""
     table = schema.metric
-    wanted = select(table.c.step, table.c.value).where(
-        table.c.run_id == run_id, table.c.key_id == key_id, table.c.value.is_not(None)
-    )
-    points = [(step, value) for step, value in connection.execute(wanted.order_by(table.c.step))]
+    finite = (table.c.series_id == series_id) & table.c.value.is_not(None)
+    wanted = select(table.c.step, table.c.value).where(finite).order_by(table.c.step)
+    points = [(step, value) for step, value in connection.execute(wanted)]
     return tuple(points[:: -max(1, len(points) // _POINTS)][::-1])
 
 

@@ -52,7 +52,7 @@ def _files(connection: Connection, ids: list[str]) -> dict[str, list[RunFile]]:
 
 
 def _last_values(connection: Connection, ids: list[str]) -> dict[str, dict[str, float | None]]:
-    table, key = schema.metric_summary, schema.metric_key
+    table, key = schema.series, schema.metric_key
     wanted = select(table.c.run_id, key.c.key, table.c["last"]).join(key)
     found: dict[str, dict[str, float | None]] = {}
     for run_id, name, last in connection.execute(wanted.where(table.c.run_id.in_(ids))):

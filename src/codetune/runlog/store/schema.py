@@ -32,6 +32,7 @@ STATUSES = (
     "refused",
     "interrupted",
 )
+DIRECTIONS = ("lower", "higher", "none")
 
 metadata = MetaData(
     naming_convention={
@@ -75,7 +76,9 @@ run = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("started_at", BigInteger),
     Column("ended_at", BigInteger),
-    Column("heartbeat_at", BigInteger, nullable=False),  # when the newest indexed event was written
+    Column(
+        "heartbeat_at", BigInteger, nullable=False
+    ),  # last sign of life: amendments do not count
     Column("machine", Text),  # hash of boot and process namespace, no host name
     Column("pid", Integer),
     Column("pid_started", BigInteger),
@@ -108,31 +111,33 @@ metric_key = Table(
     Column("unit", Text, nullable=False),
     Column("direction", Text, nullable=False),
     UniqueConstraint("key", "version"),
-    CheckConstraint("direction IN ('lower', 'higher', 'none')", name="direction"),
+    CheckConstraint(f"direction IN ({', '.join(repr(d) for d in DIRECTIONS)})", name="direction"),
 )
 
-metric = Table(
-    "metric",
+series = Table(  # one metric of one run, over all its points in the order they were logged
+    "series",
     metadata,
-    _of_run(),
-    Column("key_id", Integer, ForeignKey("metric_key.id"), primary_key=True),
-    Column("step", BigInteger, primary_key=True),
-    Column("value", Double),  # NULL is "not a finite number"
-    Column("ts", BigInteger, nullable=False),
-    sqlite_with_rowid=False,
-)
-
-metric_summary = Table(  # over all points in the order they were logged
-    "metric_summary",
-    metadata,
-    _of_run(),
-    Column("key_id", Integer, ForeignKey("metric_key.id"), primary_key=True),
+    Column("id", Integer, primary_key=True),
+    Column("run_id", Text, ForeignKey("run.id", ondelete="CASCADE"), nullable=False),
+    Column("key_id", Integer, ForeignKey("metric_key.id"), nullable=False),
     Column("first", Double),
     Column("last", Double),
     Column("min", Double),
     Column("max", Double),
+    Column("min_step", BigInteger),  # of the first point that was as low, and as high
+    Column("max_step", BigInteger),
     Column("steps", BigInteger, nullable=False),  # the highest step
     Column("count", BigInteger, nullable=False),
+    UniqueConstraint("run_id", "key_id"),
+)
+
+metric = Table(  # keyed by a small number: a point costs about 27 bytes
+    "metric",
+    metadata,
+    Column("series_id", Integer, ForeignKey("series.id", ondelete="CASCADE"), primary_key=True),
+    Column("step", BigInteger, primary_key=True),
+    Column("value", Double),  # NULL is "not a finite number"
+    Column("ts", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -143,6 +148,11 @@ system_sample = Table(
     Column("ts", BigInteger, primary_key=True),
     Column("cpu_percent", Double, nullable=False),  # of one core, all threads of the process
     Column("rss", BigInteger, nullable=False),  # bytes
+    # Over the GPUs that the run can see; NULL where there is none.
+    Column("gpu_percent", Double),  # mean utilisation
+    Column("gpu_memory", BigInteger),  # bytes in use, by whomever, summed
+    Column("gpu_temperature", Double),  # degrees Celsius, of the hottest
+    Column("gpu_power", Double),  # watts, summed
     sqlite_with_rowid=False,
 )
 
@@ -160,6 +170,15 @@ run_io = Table(
 Index("ix_run_io_sha256", run_io.c.sha256)
 
 tag = Table("tag", metadata, _of_run(), Column("text", Text, primary_key=True))
+
+note = Table(
+    "note",
+    metadata,
+    _of_run(),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),  # place in events.jsonl
+    Column("ts", BigInteger, nullable=False),
+    Column("text", Text, nullable=False),
+)
 
 event = Table(
     "event",

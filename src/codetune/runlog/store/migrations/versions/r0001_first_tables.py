@@ -6,6 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from codetune.runlog.store.migrations import one_way
+
 revision = "0001"
 down_revision = None
 
@@ -21,21 +23,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Removes every table; the journals stay."""
-    for table in [
-        "event",
-        "system_sample",
-        "metric_summary",
-        "metric",
-        "metric_key",
-        "tag",
-        "run_io",
-        "param",
-        "run",
-        "env_snapshot",
-        "project",
-    ]:
-        op.drop_table(table)
+    """Refuses."""
+    one_way(revision, down_revision)
 
 
 def _json() -> sa.types.TypeEngine[Any]:
