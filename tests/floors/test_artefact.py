@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codetune import artefact
-from codetune.artefact import Counts, Input, Journal, Origin, read_journal
+from codetune.artefact import Counts, Input, Journal, Origin, append_record, read_journal
 from codetune.errors import UserError
 
 ORIGIN = Origin("sft", 1, "config", (Input("b.jsonl", "2"), Input("a.jsonl", "1")))
@@ -234,6 +234,34 @@ class TestJournal:
         journal.append({"n": 3})
         journal.close()
         assert [r["n"] for r in read_journal(journal.path)] == [1, 3]
+
+    @pytest.mark.parametrize("tail", [b"", b'{"n":2', b'{"n":2}'])
+    def test_a_record_may_be_appended_beside_another_writer(
+        self, tmp_path: Path, tail: bytes
+    ) -> None:
+        journal = Journal(tmp_path / "e.jsonl")
+        journal.append({"n": 1})
+        with journal.path.open("ab") as torn:
+            torn.write(tail)
+        append_record(journal.path, {"note": "ä\n\u2028"})
+        journal.append({"n": 3})
+        journal.close()
+        lines = journal.path.read_bytes().split(b"\n")
+        whole = [json.loads(line) for line in lines if line and line != b'{"n":2']
+        assert [r for r in whole if r != {"n": 2}] == [{"n": 1}, {"note": "ä\n\u2028"}, {"n": 3}]
+
+    def test_a_record_that_does_not_fit_is_told(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file = tmp_path / "e.jsonl"
+        file.write_bytes(b"")
+        write = os.write
+        monkeypatch.setattr(os, "write", lambda handle, data: write(handle, data[:3]))
+        with pytest.raises(UserError, match="disk is full"):
+            append_record(file, {"n": 1})
+        monkeypatch.undo()
+        append_record(file, {"n": 2})
+        assert file.read_bytes() == b'{"n\n{"n":2}\n'
 
     def test_reading_stops_before_a_torn_line(self, tmp_path: Path) -> None:
         file = tmp_path / "e.jsonl"

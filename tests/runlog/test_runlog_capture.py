@@ -47,7 +47,8 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def test_a_clean_checkout_is_its_commit(checkout: Path) -> None:
-    assert code_version(checkout / "src") == CodeVersion(git(checkout, "rev-parse", "HEAD"), None)
+    assert code_version(checkout / "src") == CodeVersion(git(checkout, "rev-parse", "HEAD"))
+    assert code_version(checkout / "src").diff_sha256 is None
 
 
 def test_changes_have_a_hash_of_their_own_and_it_is_stable(checkout: Path) -> None:
@@ -70,6 +71,41 @@ def test_changes_have_a_hash_of_their_own_and_it_is_stable(checkout: Path) -> No
     assert code_version(checkout / "src").diff_sha256 is None
 
 
+NEW_FILES = {
+    "src/plain.py": b"y = 1\nz = 2\n",
+    "src/no end.py": b"y = 1",
+    "src/empty.py": b"",
+    'src/b\xc3\xa4r "quoted".py': "x = 'ä'\n".encode(),
+    "src/carriage.py": b"a\rb\r\nc\n\n",
+    "run.sh": b"echo \x00\xff\n",
+}
+
+
+def test_the_patch_makes_of_the_commit_what_lay_here(checkout: Path, tmp_path: Path) -> None:
+    (checkout / "src/a.py").write_text("x = 5")
+    for name, content in NEW_FILES.items():
+        (checkout / os.fsdecode(name.encode("latin-1"))).write_bytes(content)
+    code = code_version(checkout / "src")
+    capture.keep_patch(tmp_path, code)
+    again = tmp_path / "again"
+    git(tmp_path, "clone", "-q", str(checkout), str(again))
+    kept = capture.patch_path(tmp_path, str(code.diff_sha256))
+    assert kept.stat().st_mode & 0o777 == 0o600
+    git(again, "apply", "--whitespace=nowarn", str(kept))
+    for name in ["src/a.py", *NEW_FILES]:
+        place = os.fsdecode(name.encode("latin-1"))
+        assert (again / place).read_bytes() == (checkout / place).read_bytes(), place
+
+
+def test_a_patch_too_large_to_be_code_is_known_by_its_hash_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capture, "_LARGEST_PATCH", 3)
+    capture.keep_patch(tmp_path, CodeVersion("abc", b"long"))
+    capture.keep_patch(tmp_path, CodeVersion("abc", b""))
+    assert not (tmp_path / capture.PATCHES).exists()
+
+
 def test_a_touched_file_and_data_are_no_change(checkout: Path) -> None:
     os.utime(checkout / "src/a.py", (1, 1))
     (checkout / "data").mkdir()
@@ -88,21 +124,21 @@ def test_a_checkout_without_commits_has_only_a_hash(tmp_path: Path) -> None:
 
 
 def test_code_outside_of_git_has_no_version(tmp_path: Path) -> None:
-    assert code_version(tmp_path) == CodeVersion(None, None)
+    assert code_version(tmp_path) == CodeVersion(None)
 
 
 def test_an_installed_package_is_not_mistaken_for_the_checkout_around_it(checkout: Path) -> None:
     installed = checkout / "data/site-packages/codetune"
     installed.mkdir(parents=True)
     (installed / "__init__.py").write_text("")
-    assert code_version(installed) == CodeVersion(None, None)
+    assert code_version(installed) == CodeVersion(None)
 
 
 def test_without_git_there_is_no_version(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert code_version(checkout / "src") == CodeVersion(None, None)
+    assert code_version(checkout / "src") == CodeVersion(None)
 
 
 def test_no_program_of_the_repository_is_started(checkout: Path, tmp_path: Path) -> None:

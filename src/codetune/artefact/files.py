@@ -77,6 +77,14 @@ def write_plain(path: Path, text: str) -> Path:
     return path
 
 
+def write_file(path: Path, data: bytes) -> Path:
+    """Writes a whole file, private to its owner, that is no artefact and so has no manifest: what
+    a program notes for itself, or a picture that can be drawn again. Returns `path`.
+    """
+    write_atomically(path, lambda out: write_all(out, data))
+    return path
+
+
 def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> Path:
     """Writes a large file inside a staged folder piece by piece; its manifest will cover it."""
     with path.open("wb") as out:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import sqlite3
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import codetune
+from codetune import artefact
 
 # The packages that can move a number. Versions come from their metadata, so none is imported; a
 # local part such as `+cpu` or `+cu126` tells which build of torch it is.
@@ -51,6 +53,8 @@ KEPT_VARIABLES = (
     "PYTHONHASHSEED",
     "PYTORCH_CUDA_ALLOC_CONF",
 )
+PATCHES = Path("logs/diffs")
+_LARGEST_PATCH = 10 * 2**20  # bytes
 _GIT_SECONDS = 10
 _CODE = ("*.py", "*.sh", "*.yaml", "*.toml")  # new files of other kinds are data
 _EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # what git calls a tree without files
@@ -60,26 +64,45 @@ _SAFE = ("--no-optional-locks", "-c", "core.hooksPath=/dev/null", "-c", "core.fs
 
 @dataclass(frozen=True)
 class CodeVersion:
-    """The code that runs: its commit, and a hash of what differs from it (None: nothing)."""
+    """The code that runs: its commit, and the patch from there to what lies here (b"": nothing)."""
 
     commit: str | None
-    diff_sha256: str | None
+    patch: bytes = b""
+
+    @property
+    def diff_sha256(self) -> str | None:
+        """The hash of the patch; None where the code is exactly the commit."""
+        return hashlib.sha256(self.patch).hexdigest() if self.patch else None
 
 
 def code_version(source: Path | None = None) -> CodeVersion:
     """The version of the checkout that holds `source` (this package by default).
 
-    Both parts are None when the code does not lie in a git repository, is not tracked by it, or
+    Both are empty when the code does not lie in a git repository, is not tracked by it, or
     there is no git.
     """
     place = Path(codetune.__file__).parent if source is None else source
     top = _git(place, "rev-parse", "--show-toplevel")
     if top is None or _git(place, "ls-files", "--error-unmatch", ".") is None:
-        return CodeVersion(None, None)
+        return CodeVersion(None)
     checkout = Path(top.decode(errors="surrogateescape").strip())
     commit = _git(checkout, "rev-parse", "--verify", "--quiet", "HEAD")
     base = commit.decode().strip() if commit else None
-    return CodeVersion(base, _difference(checkout, base))
+    return CodeVersion(base, _patch(checkout, base))
+
+
+def patch_path(root: Path, sha256: str) -> Path:
+    """Where the patch with this hash is kept; runs with the same changes share one file."""
+    return root / PATCHES / f"{sha256}.patch"
+
+
+def keep_patch(root: Path, code: CodeVersion) -> None:
+    """Keeps what was not committed when a run began, unless it is too large to be code."""
+    if code.diff_sha256 is None or len(code.patch) > _LARGEST_PATCH:
+        return
+    place = patch_path(root, code.diff_sha256)
+    if not place.exists():
+        artefact.write_file(place, code.patch)
 
 
 def environment(variables: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -112,18 +135,36 @@ def environment_hash(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _difference(checkout: Path, commit: str | None) -> str | None:
-    """A hash over changed files and new code files; None when there are none."""
+def _patch(checkout: Path, commit: str | None) -> bytes:
+    """What `git apply` would make of the commit what lies here: changes, and new code files."""
     options = ("--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames")
     changed = _git(checkout, "diff", *options, commit or _EMPTY_TREE, "--")
     listed = _git(checkout, "ls-files", "--others", "--exclude-standard", "-z", "--", *_CODE)
-    new = [name for name in (listed or b"").split(b"\0") if name]
-    digest = hashlib.sha256(changed or b"")
-    for name in new:
-        file = checkout / name.decode(errors="surrogateescape")
-        content = file.read_bytes() if file.is_file() and not file.is_symlink() else b""
-        digest.update(name + b"\0" + hashlib.sha256(content).digest())
-    return digest.hexdigest() if changed or new else None
+    names = [os.fsdecode(name) for name in (listed or b"").split(b"\0") if name]
+    new = [_new_file(checkout, name) for name in names]
+    return b"".join([changed or b"", *new])
+
+
+def _new_file(checkout: Path, name: str) -> bytes:
+    """A file that git does not know yet, as a patch that makes it."""
+    file = checkout / name
+    plain = file.is_file() and not file.is_symlink()
+    content = file.read_bytes() if plain else b""
+    lines = [line + b"\n" for line in content.split(b"\n")]
+    if lines.pop() != b"\n":  # the last line has no end
+        lines.append(content.rpartition(b"\n")[2] + b"\n\\ No newline at end of file\n")
+    shown = _quoted(name)
+    head = f"diff --git {shown('a/')} {shown('b/')}\nnew file mode 100644\n"
+    body = f"--- /dev/null\n+++ {shown('b/')}\n@@ -0,0 +1,{len(lines)} @@\n" if lines else ""
+    return (head + body).encode() + b"".join(b"+" + line for line in lines)
+
+
+def _quoted(name: str) -> Callable[[str], str]:
+    """A path as git writes it into a patch: in quotes where it has unusual characters."""
+    raw = os.fsencode(name)
+    plain = all(32 < byte < 127 and byte not in b'"\\' for byte in raw)
+    octal = "".join(chr(b) if 31 < b < 127 and b not in b'"\\' else f"\\{b:03o}" for b in raw)
+    return lambda side: f"{side}{name}" if plain else f'"{side}{octal}"'
 
 
 def _git(place: Path, *words: str) -> bytes | None:

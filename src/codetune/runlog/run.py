@@ -159,6 +159,7 @@ def open_run(  # noqa: PLR0913 - everything that describes a run, each by its na
     journal = events.journal_path(root, run_id)
     created = _waiting(journal, stage)
     code, environment = capture.code_version(), capture.environment(variables)
+    capture.keep_patch(root, code)
     run = Run(run_id, created["name"], stage, version, root, journal=journal)
     started = {
         "version": version,
