@@ -15,13 +15,13 @@ ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src" / "codetune"
 FLOORS = (
     {"errors", "artefact", "console"},
-    {"sample", "generic", "config"},
+    {"sample", "generic", "config", "machine"},
     {"tokens", "redaction"},
     {"logs", "code"},
     {"corpus"},
     {"models"},
     {"training", "merging", "evaluation"},
-    {"runlog", "stage", "pipeline"},
+    {"runlog", "stage", "pipeline", "doctor"},
 )
 FLOOR_OF = {name: number for number, names in enumerate(FLOORS) for name in names}
 # `base` and `core` say nothing as a whole name; in a longer one (demo_base) they may be a term.
