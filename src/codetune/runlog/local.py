@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -102,10 +102,15 @@ def active_runs(root: Path) -> list[RunRow]:
 
 def read_run(journal: Path) -> RunRow | None:
     """The run that a journal tells of; None for a journal without a beginning."""
+    return row_of(events.read(journal))
+
+
+def row_of(records: Iterable[events.Record]) -> RunRow | None:
+    """The run that records of its journal tell of, all or some; None without its beginning."""
     facts: dict[str, Any] = {}
     files: list[RunFile] = []
     metrics: dict[str, float | None] = {}
-    for record in events.read(journal):
+    for record in records:
         fields = record.fields
         if record.kind == "metric":
             metrics[fields["key"]] = fields["value"]
