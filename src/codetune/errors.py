@@ -1,4 +1,4 @@
-"""The two exceptions that are meant for the person at the keyboard.
+"""The exceptions that are meant for the person at the keyboard.
 
 Everything else that escapes a stage is a bug and keeps its traceback.
 """
@@ -10,3 +10,7 @@ class UserError(Exception):
 
 class RefusedError(Exception):
     """A check refused to go on (preflight, certificate, gate, parity). Exit code 3."""
+
+
+class ToldError(Exception):
+    """A bug of a program that we started, whose traceback has been shown: exit code 1."""

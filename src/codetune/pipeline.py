@@ -17,15 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from codetune import console
-from codetune.errors import RefusedError, UserError
+from codetune.errors import RefusedError, ToldError, UserError
 from codetune.stage import REFUSED, USER, Terminated
 
 # getrusage counts kilobytes, on macOS bytes.
 _RSS_UNITS_PER_MIB = 1 << 20 if sys.platform == "darwin" else 1 << 10
-
-
-class StageFailed(Exception):
-    """A stage that ended with a bug of its own; its traceback has been shown."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ def failure(done: Done) -> BaseException:
     if done.code in (130, 143):
         text = f"stopped in stage {done.stage}; run the same command again to go on"
         return Terminated(text) if done.code == 143 else KeyboardInterrupt(text)
-    return StageFailed(f"stage {done.stage} ended with exit code {done.code}; see above")
+    return ToldError(f"stage {done.stage} ended with exit code {done.code}; see above")
 
 
 def costs(ended: Sequence[Done]) -> console.Table:

@@ -28,7 +28,7 @@ from codetune.config import (
     resolve,
     text_knobs,
 )
-from codetune.errors import RefusedError, UserError
+from codetune.errors import RefusedError, ToldError, UserError
 from codetune.runlog import said
 from codetune.runlog.events import console_path
 
@@ -203,6 +203,10 @@ def _ended(config: C, run: Callable[[C, Run], Report], call: _Invocation, log: R
         console.warn(str(signalled) or "interrupted; run the same command again to go on")
         log.finish("interrupted", "SIGTERM" if code == 143 else "Ctrl-C")
         return code
+    except ToldError as failed:
+        console.fail(failed)
+        log.finish("failed", str(failed))
+        return BUG
     except Exception as bug:  # noqa: BLE001 - the one place: it keeps the traceback, exit 1
         console.bug(traceback.format_exc().rstrip())
         log.finish("failed", type(bug).__name__)  # its message may hold the text of a row

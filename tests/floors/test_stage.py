@@ -26,7 +26,7 @@ PROGRAM = '''
     from codetune import artefact, console, stage
     from codetune.artefact import Counts
     from codetune.config import Config, knob
-    from codetune.errors import RefusedError, UserError
+    from codetune.errors import RefusedError, ToldError, UserError
 
     class Knobs(Config):
         what: str = knob("done", "what happens")
@@ -37,6 +37,8 @@ PROGRAM = '''
     def run(config, log):
         if config.what == "user":
             raise UserError("in.jsonl, line 3: is wrong; mend it")
+        if config.what == "told":
+            raise ToldError("stage x ended with exit code 1; see above")
         if config.what == "refused":
             raise RefusedError("the parity check failed")
         if config.what == "bug":
@@ -87,6 +89,7 @@ def run(tmp_path: Path, root: Path) -> Stage:
     ("what", "code", "said"),
     [
         ("done", 0, "trial: made one"),
+        ("told", 1, "error: stage x ended with exit code 1; see above"),
         ("bug", 1, "ZeroDivisionError: oops"),
         ("user", 2, "error: in.jsonl, line 3: is wrong; mend it"),
         ("refused", 3, "error: refused: the parity check failed"),
@@ -184,6 +187,29 @@ def test_signals_end_with_their_code(
     assert "Traceback" not in rest
     (row,) = list_runs(tmp_path)
     assert row.status == status
+
+
+def test_ctrl_c_while_the_run_is_being_opened_is_no_bug(tmp_path: Path, root: Path) -> None:
+    """Opening a run asks git for the version of the code, which can take its time."""
+    slow = tmp_path / "bin" / "git"
+    slow.parent.mkdir()
+    slow.write_text("#!/bin/sh\ntouch asked\nexec sleep 20\n")
+    slow.chmod(0o755)
+    (tmp_path / "stage.py").write_text(textwrap.dedent(PROGRAM).strip() + "\n")
+    path = f"{slow.parent}:{os.environ['PATH']}"
+    process = subprocess.Popen(
+        [sys.executable, "stage.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(root / "src"), "PATH": path},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / "asked").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in said
 
 
 def test_every_invocation_is_recorded(run: Stage, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from codetune import pipeline, runlog
 from codetune.config import resolve
-from codetune.errors import RefusedError, UserError
+from codetune.errors import RefusedError, ToldError, UserError
 from codetune.stage import PARENT_RUN, Terminated
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -220,7 +220,7 @@ def test_a_name_that_is_no_file_name_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("code", "error"),
-    [(2, UserError), (3, RefusedError), (1, pipeline.StageFailed), (143, Terminated)],
+    [(2, UserError), (3, RefusedError), (1, ToldError), (143, Terminated)],
 )
 @pytest.mark.parametrize("name", ["sft", "check-lengths", "merge"])
 def test_the_first_failing_stage_ends_it(
@@ -328,7 +328,7 @@ def test_a_killed_stage_has_the_shell_s_exit_code(tmp_path: Path) -> None:
     file = stage_file(tmp_path, "import os; os.kill(os.getpid(), 9)")
     done = pipeline.execute("train", file, [], os.environ)
     assert (done.code, done.report, done.status) == (137, {}, "failed")
-    assert isinstance(pipeline.failure(done), pipeline.StageFailed)
+    assert isinstance(pipeline.failure(done), ToldError)
 
 
 def test_when_told_to_stop_the_stage_may_still_save(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ import pytest
 from safetensors.torch import load_file
 
 from codetune import artefact, runlog
+from codetune.runlog import events
 from tests.evaluation import tiny
 
 SCRIPT = "training/train_qlora.py"
@@ -55,6 +56,14 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def planned(project: Path, run_id: str) -> dict[str, int]:
+    """What the run log was told of the way ahead, from which a time left is computed."""
+    records = events.read(events.journal_path(project, run_id))
+    said = [r.fields for r in records if r.fields.get("name") == "steps_planned"]
+    assert len(said) == 1
+    return said[0]["fields"]
+
+
 def words(base: Path, **changes: Any) -> list[str]:
     knobs = {"model_name_or_path": base, "run_name": "mine", **RECIPE, **changes}
     return [word for name, value in knobs.items() for word in (f"--{name}", str(value))]
@@ -79,6 +88,7 @@ def test_an_adapter_and_its_record(project: Path, base: Path, root: Path) -> Non
     assert list((project / "runs" / "mine").glob("events.out.tfevents.*"))
     row = runlog.latest(project, "train")
     assert row is not None and row.name == "mine"
+    assert planned(project, row.id) == {"total": 8, "done": 0}
 
     again = run_child(root, project, words(base))
     assert again.returncode == 0 and "up to date" in again.stderr
@@ -116,6 +126,9 @@ def test_sigterm_saves_and_the_same_command_goes_on(project: Path, base: Path, r
     assert rest.returncode == 0, rest.stderr
     assert "going on from" in rest.stderr or cut.returncode == 0
     assert sha(project, "cut") == sha(project, "whole")
+    last = runlog.latest(project, "train")
+    assert last is not None and planned(project, last.id)["total"] == 8
+    assert (planned(project, last.id)["done"] > 0) == (cut.returncode != 0)
     curves = [project / "outputs" / name / "loss.png" for name in ("whole", "cut")]
     assert curves[0].read_bytes() == curves[1].read_bytes(), "from the base on, not from the resume"
 

@@ -20,6 +20,11 @@ def checkpoint_dir(folder: Path, step: int) -> Path:
     return folder / f"checkpoint-{step}"
 
 
+def step_of(checkpoint: Path) -> int:
+    """How many steps were done when a checkpoint was saved, by its name."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
 def all_checkpoints(folder: Path) -> list[Path]:
     """Checkpoints in `folder`, oldest first; nothing is verified."""
     found = {int(m[1]): p for p in folder.glob("checkpoint-*") if (m := _NAME.fullmatch(p.name))}
