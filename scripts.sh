@@ -96,12 +96,24 @@ check() { # what a change must pass besides the tests; all of it runs, so that o
   [[ -z $failed ]] || { say "check failed:$failed"; return 1; }
 }
 
+runs() { # runs WHAT ARGUMENTS...: questions, what changes the run log, and the stream are a page each
+  case "${1:-}" in
+    tag | note | rm | prune | export | reindex | upgrade | lineage) stage scripts/runs/keep.py "$@" ;;
+    watch) stage scripts/runs/watch.py "${@:2}" ;;
+    *) stage scripts/runs/runs.py "$@" ;;
+  esac
+}
+
 verbs() { # one line a verb, read from the `case` below so that no list can go stale
-  local line
+  local line gap='' group=no
   while IFS= read -r line; do
     if [[ $line =~ ^\ \ ([a-z-]+)\)\ .*\;\;\ +\#\ (.*)$ ]]; then
-      printf '  %-14s %s\n' "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}"
+      printf '%s  %-14s %s\n' "$gap" "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}"
+      gap=''
+    elif [[ -z $line && $group == yes ]]; then
+      gap=$'\n'
     fi
+    [[ $line != case* ]] || group=yes
   done <scripts.sh
 }
 
@@ -125,12 +137,23 @@ examples() {
 ./scripts.sh peek data/train.jsonl --n 3
 ./scripts.sh check-lengths --model_name_or_path models/Qwen2.5-Coder-1.5B-Instruct
 ./scripts.sh train --config configs/train/qwen2.5-coder-1.5b.yaml --run_name mine
-./scripts.sh tensorboard
 ./scripts.sh compare
 ./scripts.sh merge
 
+# Train for hours in tmux, look in, stop with a checkpoint, go on later
+./scripts.sh tmux-train --config configs/train/qwen2.5-coder-1.5b.yaml --run_name mine
+./scripts.sh tmux-status
+./scripts.sh logs
+./scripts.sh gpu
+./scripts.sh tensorboard
+./scripts.sh tmux-kill mine
+
 # What ran, and with which numbers
-./scripts.sh runs list
+./scripts.sh runs list --stage train --sort eval_loss --where 'learning_rate<0.001'
+./scripts.sh runs show mine
+./scripts.sh runs compare mine other
+./scripts.sh runs lineage outputs/mine/adapter
+./scripts.sh runs prune
 TEXT
 }
 
@@ -164,7 +187,11 @@ case "$verb" in
   check-lengths) stage scripts/testing/check_lengths.py "$@" ;; # refuses data that would train on nothing, before hours go
 
   train) stage scripts/training/train_qlora.py "$@" ;; # trains a LoRA adapter on the 4-bit base; resumes after any kill
-  tensorboard) stage scripts/runs/tensorboard.py "$@" ;; # curves of all runs, at 127.0.0.1:6006 only
+  train-log) stage scripts/runs/background.py log "$@" ;; # train here, and say which file keeps all that is said
+  tmux-train) stage scripts/runs/background.py train "$@" ;; # train in tmux (or detached), which outlives the ssh session
+  tmux-attach) stage scripts/runs/background.py attach "$@" ;; # look into such a session
+  tmux-status) stage scripts/runs/background.py status "$@" ;; # every session: run, step, loss, time left
+  tmux-kill) stage scripts/runs/background.py kill "$@" ;; # asks the run to save and exit, waits, then ends the session
 
   baseline) stage scripts/testing/baseline.py "$@" ;; # measures the base alone: the number to beat
   test-baseline) stage scripts/testing/baseline.py "$@" ;; # another spelling of baseline
@@ -172,10 +199,14 @@ case "$verb" in
   merge) stage scripts/training/merge_lora.py "$@" ;; # adapter into the unquantised base, published only if logits agree
   model-test) stage scripts/testing/model_testing.py "$@" ;; # tokens per second, first-token time and peak memory
 
-  runs) stage scripts/runs/runs.py "$@" ;; # what ran, from which data and code, and with which numbers
+  runs) runs "$@" ;;              # what ran, from which data and code, and with which numbers; prune, export, lineage
+  logs) stage scripts/runs/logs.py "$@" ;; # follows what the newest active run says
+  gpu) stage scripts/runs/gpu.py "$@" ;; # live: GPUs, CPU and memory, and which run holds them
+  tensorboard) stage scripts/runs/tensorboard.py "$@" ;; # curves of all runs, at 127.0.0.1:6006 only; --stop ends it
 
   help) help ;;                   # this list
   examples) examples ;;           # commands to copy
   -h | --help) help ;;
+  *-help) exec "$root/scripts.sh" "${verb%-help}" --help ;;
   *) unknown "$verb" ;;
 esac

@@ -15,8 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 DOOR = ROOT / "scripts.sh"
 VERBS = re.findall(
     r"\S+",
-    "setup doctor demo pipeline test check sft fim data peek check-lengths train tensorboard "
-    "baseline test-baseline compare merge model-test runs help examples",
+    "setup doctor demo pipeline test check sft fim data peek check-lengths train train-log "
+    "tmux-train tmux-attach tmux-status tmux-kill baseline test-baseline compare merge model-test "
+    "runs logs gpu tensorboard help examples",
 )
 # Stands for the environment's Python: shows what it was given, one argument a line.
 FAKE_PYTHON = """#!/usr/bin/env bash
@@ -122,9 +123,35 @@ def test_it_works_in_the_repository_wherever_it_is_called_from(clone: Path, tmp_
 
 def test_every_verb_of_a_stage_reaches_its_script(clone: Path) -> None:
     stages = re.findall(r"^  ([a-z-]+)\) stage (\S+) ", DOOR.read_text(), re.M)
-    assert len(stages) == 15
+    assert len(stages) == 21
     for verb, script in stages:
         assert call(clone, verb).stdout.split("\n")[1] == script
+
+
+@pytest.mark.parametrize(
+    ("typed", "reached"),
+    [
+        (["list", "--json"], ["scripts/runs/runs.py", "list", "--json"]),
+        ([], ["scripts/runs/runs.py"]),
+        (["prune", "--yes"], ["scripts/runs/keep.py", "prune", "--yes"]),
+        (["watch", "my run"], ["scripts/runs/watch.py", "my run"]),
+    ],
+)
+def test_the_verbs_of_runs_reach_their_page(
+    clone: Path, typed: list[str], reached: list[str]
+) -> None:
+    assert call(clone, "runs", *typed).stdout.split("\n")[1:-1] == reached
+
+
+def test_what_each_verb_of_sessions_is_told(clone: Path) -> None:
+    for verb, what in (("train-log", "log"), ("tmux-train", "train"), ("tmux-kill", "kill")):
+        said = call(clone, verb, "x y").stdout.split("\n")[1:-1]
+        assert said == ["scripts/runs/background.py", what, "x y"]
+
+
+def test_verb_help_is_another_spelling_of_verb_dash_dash_help(clone: Path) -> None:
+    assert call(clone, "compare-help").stdout == call(clone, "compare", "--help").stdout
+    assert call(clone, "trian-help").returncode == 2
 
 
 @pytest.mark.parametrize("verb", ["sft", "train", "doctor", "runs"])
