@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from codetune.machine.nvml import ask, connect
+from codetune.machine.nvml import GpuUnavailable, ask, connect
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,16 @@ def gpus() -> list[Gpu]:
         for index, handle in enumerate(handles)
         if handle is not None  # fell off the bus, or belongs to somebody else
     ]
+
+
+def probe() -> tuple[list[Gpu], GpuUnavailable | None]:
+    """All GPUs, and where there are none, why."""
+    try:
+        found = gpus()
+    except GpuUnavailable as problem:
+        return [], problem
+    none = GpuUnavailable("the NVIDIA driver has no GPU here", has_driver=True)
+    return found, None if found else none
 
 
 def count(nvml: Any) -> int:

@@ -1,0 +1,1 @@
+"""What this machine can train, what is wrong here, and what to do about it. Changes nothing."""
