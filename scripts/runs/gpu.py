@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _FIRST_SECONDS = 0.1  # so long the processor is watched for the first figure
 _LONGEST_NAME, _SHORT_ID = 40, 8  # characters
-_COLUMNS = ("gpu", "run", "id", "stage", "step", "pid", "user", "gpu GiB", "ram GiB")
+_COLUMNS = ("gpu", "run", "id", "stage", "step", "pid", "user", "GiB", "RAM")
 
 
 def main() -> int:
@@ -85,7 +85,7 @@ def _drawn(seen: "Look") -> "RenderableType":
     parts: list[RenderableType] = [gpus, Text(picture.host_line(seen.machine))]
     if seen.processes:
         held = [_cells(holder) for holder in seen.processes]
-        parts.append(picture.text_table(_COLUMNS, held, yielding="run"))
+        parts.append(picture.text_table(_COLUMNS, held, yielding=("run", "stage", "user")))
     else:
         parts.append(Text("no active run, and no process on a GPU"))
     return Group(*parts)

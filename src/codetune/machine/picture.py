@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from codetune import console
@@ -62,7 +62,7 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, yieldin
 
     table = plain_table(columns)
     for column, name in zip(table.columns, columns, strict=True):
-        column.no_wrap = name != yielding
+        column.no_wrap = name not in yielding
     for row in rows:
         table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
     return table
