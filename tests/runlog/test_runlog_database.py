@@ -21,6 +21,7 @@ from codetune.errors import UserError
 from codetune.runlog import open_run
 from codetune.runlog.store import database, revision, schema
 from codetune.runlog.store.database import Place, locate, transaction, wal_is_safe
+from codetune.runlog.store.upgrade import alembic_config
 
 SECRET = "hunter2/%"
 
@@ -97,7 +98,7 @@ def test_a_drivers_message_loses_the_password() -> None:
 def test_the_newest_migration_is_the_one_that_the_code_expects(tmp_path: Path) -> None:
     opened = database.engine(sqlite_at(tmp_path))
     with transaction(opened) as connection:
-        scripts = ScriptDirectory.from_config(revision.alembic_config(connection))
+        scripts = ScriptDirectory.from_config(alembic_config(connection))
         assert scripts.get_heads() == [revision.HEAD]
         assert revision.revision(connection) == revision.HEAD
 
@@ -105,7 +106,7 @@ def test_the_newest_migration_is_the_one_that_the_code_expects(tmp_path: Path) -
 def test_alembic_finds_no_difference_between_migrations_and_tables(tmp_path: Path) -> None:
     opened = database.engine(sqlite_at(tmp_path))
     with transaction(opened) as connection:
-        command.check(revision.alembic_config(connection))
+        command.check(alembic_config(connection))
 
 
 def test_migrations_make_the_very_tables_of_the_schema(tmp_path: Path) -> None:
@@ -126,7 +127,7 @@ def test_going_down_is_refused_with_the_way_back(tmp_path: Path) -> None:
             pytest.raises(UserError, match=r"cannot be undone.*copy.*runs reindex"),
             transaction(database.engine(place, foreign_keys=False)) as connection,
         ):
-            command.downgrade(revision.alembic_config(connection), target)
+            command.downgrade(alembic_config(connection), target)
     assert ddl(place.file) == before
 
 

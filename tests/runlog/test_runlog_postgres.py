@@ -14,6 +14,7 @@ from codetune.runlog import create_run, events, flusher, open_run
 from codetune.runlog.reading.queries import get_run, list_runs, reindex
 from codetune.runlog.store import database, index, revision
 from codetune.runlog.store.database import locate, transaction
+from codetune.runlog.store.upgrade import alembic_config
 from tests.runlog.conftest import PASSWORD, Server
 
 
@@ -40,7 +41,7 @@ def test_migrations_and_tables_agree(postgres_url: str) -> None:
     revision.prepare(place)
     revision.prepare(place)
     with transaction(database.engine(place)) as connection:
-        command.check(revision.alembic_config(connection))
+        command.check(alembic_config(connection))
 
 
 def test_two_checkouts_share_a_server_and_reindex_only_their_own(

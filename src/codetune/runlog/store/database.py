@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 DEFAULT = Path("logs/runs.db")
 BUSY_SECONDS = 10.0
-_CONNECT_SECONDS = 5
+# For a server: seconds to connect, milliseconds until a connection without answers is given up.
+_PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
+_STATEMENT_SECONDS = 30
 _SHARED_FILESYSTEMS = {"nfs", "nfs4", "lustre", "cifs", "smb3", "gpfs", "beegfs", "fuse.sshfs"}
 
 
@@ -53,6 +55,7 @@ def locate(root: Path, database_url: str | None) -> Place:
     if separator and scheme == "sqlite" and rest.startswith("/") and len(rest) > 1:
         return Place(root / rest[1:])
     if separator and scheme in ("postgres", "postgresql", "postgresql+psycopg"):
+        _check_url(rest)
         return Place(None, f"postgresql+psycopg://{rest}")
     raise UserError(
         f"DATABASE_URL: {scheme if separator else 'this'} is not a database we can use; "
@@ -60,24 +63,50 @@ def locate(root: Path, database_url: str | None) -> Place:
     )
 
 
-def engine(place: Place, *, create: bool = False, foreign_keys: bool = True) -> Engine:
+def _check_url(rest: str) -> None:
+    """UserError where a raw special character would end the password early, so that the rest of
+    it would be taken for a host or a name, and shown as such.
+    """
+    try:
+        parts = urlsplit(f"postgresql://{rest}")
+        login, at, _ = parts.netloc.rpartition("@")
+        readable = (parts.port is None or parts.port > 0) and "@" not in login
+    except ValueError:  # its message quotes the URL
+        readable, at = False, ""
+    if not readable or rest.count("@") > len(at) or "#" in rest or not rest.isprintable():
+        raise UserError(
+            "DATABASE_URL: cannot be read; in user and password write special characters as "
+            "%-codes, such as %40 for @, %23 for #, %2F for / and %3A for :"
+        )
+
+
+def engine(
+    place: Place,
+    *,
+    create: bool = False,
+    foreign_keys: bool = True,
+    busy_seconds: float = BUSY_SECONDS,
+) -> Engine:
     """An engine without a pool: each transaction opens its own connection, so that a database
     that went away, or a file that was removed, is noticed at the next one.
+
+    `busy_seconds` is how long a SQLite writer waits for another.
     """
     from sqlalchemy import create_engine, event
     from sqlalchemy.pool import NullPool
 
     if place.file is None:
-        connect = {"connect_timeout": _CONNECT_SECONDS, "options": "-c statement_timeout=30000"}
         try:
-            return create_engine(place.url, poolclass=NullPool, connect_args=connect)
+            opened = create_engine(place.url, poolclass=NullPool, connect_args=_PATIENCE)
+            event.listen(opened, "begin", _limit)
+            return opened
         except ModuleNotFoundError:
             raise UserError(f"{place}: needs the driver psycopg; install psycopg[binary]") from None
     file = place.file
     opened = create_engine(
         "sqlite://",
         poolclass=NullPool,
-        creator=lambda: _connect(file, create=create, foreign_keys=foreign_keys),
+        creator=lambda: _connect(file, busy_seconds, create=create, foreign_keys=foreign_keys),
     )
     event.listen(opened, "begin", _begin)
     return opened
@@ -115,14 +144,16 @@ def check_filesystem(file: Path) -> None:
         )
 
 
-def _connect(file: Path, *, create: bool, foreign_keys: bool) -> sqlite3.Connection:
+def _connect(
+    file: Path, busy_seconds: float, *, create: bool, foreign_keys: bool
+) -> sqlite3.Connection:
     if create:
         artefact.private_dir(file.parent)
     mode = "rwc" if create else "rw"
     connection = sqlite3.connect(
         f"file:{quote(str(file.absolute()))}?mode={mode}",
         uri=True,
-        timeout=BUSY_SECONDS,
+        timeout=busy_seconds,
         isolation_level=None,
         check_same_thread=False,
     )
@@ -139,3 +170,8 @@ def _connect(file: Path, *, create: bool, foreign_keys: bool) -> sqlite3.Connect
 def _begin(connection: Any) -> None:
     read_only = connection.get_execution_options().get("codetune_read_only", False)
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def _limit(connection: Any) -> None:
+    """Said per transaction, since poolers in front of a server refuse it at the connection."""
+    connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s'")

@@ -2,77 +2,68 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from codetune import console
 from codetune.errors import UserError
 from codetune.runlog.store import database
 from codetune.runlog.store.database import Place
 
 if TYPE_CHECKING:
-    from alembic.config import Config
     from sqlalchemy import Connection
 
 # The newest migration, named here so that a current database is recognised without Alembic.
 HEAD = "0002"
-_MIGRATIONS = Path(__file__).parent / "migrations"
-_MIGRATION_LOCK = 0x636F6465  # any number: makes migrations of one server queue up
+_VERSIONS = Path(__file__).parent / "migrations/versions"
+_WAITS = (0.5, 1.0, 2.0)  # seconds between attempts to reach a server at the start of a run
+# What a server or the network says that will be no different in a second, and what to do.
+_FINAL = (
+    (r"authentication failed|no password supplied", "correct user and password in DATABASE_URL"),
+    (r"database .* does not exist", "create it on the server, or correct DATABASE_URL"),
+    (r"role .* does not exist", "correct the user in DATABASE_URL"),
+    (r"pg_hba\.conf|permission denied", "the server does not let this user in: ask its keeper"),
+    (r"Name or service not known|not known|No address", "correct the host in DATABASE_URL"),
+)
+_CONNECTING = re.compile(r"connection (?:failed: |to server [^:]*failed: )|FATAL: ")
 
 
 def prepare(place: Place) -> None:
-    """Creates the tables where there are none; UserError when the database cannot be used.
+    """Creates the tables where there are none, and upgrades an older file, after a copy of it.
 
-    A SQLite file that is already current costs one query, without SQLAlchemy or Alembic.
+    UserError when the database cannot be used. A SQLite file that is already current costs one
+    query, without SQLAlchemy or Alembic. A server is upgraded only on request, since other
+    checkouts may share it.
     """
-    if place.file is None:
-        found = _server_revision(place)
-    else:
-        found = _file_revision(place, place.file)
-        if found is None:
-            database.check_filesystem(place.file)
-    if found is None:
-        found = migrate(place)
-    if found != HEAD:
+    file = place.file
+    found = _server_revision(place) if file is None else _file_revision(place, file)
+    if found == HEAD:
+        return
+    if found is not None and found not in known():
+        raise unknown(place, found)
+    if file is None and found is not None:
         raise UserError(
-            f"{place}: has schema revision {found}, this version of CodeTune needs {HEAD}; use "
-            "the version that wrote it, or another database (it is filled again from logs/runs)"
+            f"{place}: has schema revision {found}, this version of CodeTune needs {HEAD}; run "
+            "`./scripts.sh runs upgrade` (all checkouts that share it then need this version)"
         )
+    if file is not None and found is None:
+        database.check_filesystem(file)
+    from codetune.runlog.store.upgrade import upgrade
+
+    done = upgrade(place)
+    if done.backup is not None:
+        console.say(f"{place}: {done.line}")
 
 
-def migrate(place: Place) -> str:
-    """Brings an empty database to the newest revision, in one transaction; returns the revision.
-
-    One that another process has filled in the meantime is left as it is.
-    """
-    from alembic import command
-    from sqlalchemy import text
-    from sqlalchemy.exc import DBAPIError
-
-    # Foreign keys are off: with them, rebuilding a parent table would cascade into its children.
-    opened = database.engine(place, create=True, foreign_keys=False)
-    try:
-        with database.transaction(opened) as connection:
-            if place.file is None:
-                connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _MIGRATION_LOCK})
-            found = revision(connection)
-            if found is None:
-                command.upgrade(alembic_config(connection), "head")
-            return found or HEAD
-    except DBAPIError as problem:
-        raise unusable(place, problem.orig) from None
-
-
-def alembic_config(connection: Connection) -> Config:
-    """Alembic's configuration for work on an open connection; no ini file."""
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    return config
+def known() -> list[str]:
+    """The revisions that this version of the code has migrations for, oldest first."""
+    names = (re.match(r"r(\d+)_", path.name) for path in _VERSIONS.glob("r*.py"))
+    return sorted(found[1] for found in names if found)
 
 
 def revision(connection: Connection) -> str | None:
@@ -85,36 +76,69 @@ def revision(connection: Connection) -> str | None:
     return None if found is None else str(found)
 
 
+def unknown(place: Place, found: str) -> UserError:
+    """The one line for a database that a newer version of the code has upgraded."""
+    return UserError(
+        f"{place}: has schema revision {console.clean(found)[:40]}, newer than this version of "
+        f"CodeTune, which needs {HEAD}; use the newer version, or go back: {_way_back(place)}"
+    )
+
+
 def unusable(place: Place, problem: object) -> UserError:
     """The one line for a database that cannot be used at the start of a run."""
-    advice = (
-        "check DATABASE_URL and that the server runs"
-        if place.file is None
-        else "check the path and its permissions; a damaged file may be deleted, "
-        "it is filled again from logs/runs"
-    )
-    return UserError(
-        f"{place}: the run database cannot be used ({reason(place, problem)}); {advice}"
-    )
+    said = reason(place, problem)
+    return UserError(f"{place}: the run database cannot be used ({said}); {_advice(place, said)}")
 
 
 def reason(place: Place, problem: object) -> str:
     """What a driver said, on one line, and never with the URL's password."""
-    said = " ".join(str(problem).split())[:300]
-    password = urlsplit(place.url).password
-    for secret in {password, unquote(password)} if password else ():
+    said = _CONNECTING.sub("", " ".join(str(problem).split()))
+    parts = urlsplit(place.url)
+    hidden = [parts.password or "", *parse_qs(parts.query).get("password", [])]
+    for secret in {*hidden, *map(unquote, hidden)} - {""}:
         said = said.replace(secret, "***")
-    return said
+    return " ".join(said.split())[:300]
+
+
+def _way_back(place: Place) -> str:
+    if place.file is None:
+        return (
+            "let DATABASE_URL name an empty database and run `./scripts.sh runs reindex` in each "
+            f"checkout (the rows as they were are in a schema codetune_backup_{HEAD}_...)"
+        )
+    copies = sorted(place.file.parent.glob(f"{place.file.stem}.{HEAD}-*{place.file.suffix}"))
+    copy = f"put back its copy {copies[-1]}, or " if copies else ""
+    return f"{copy}delete it and run `./scripts.sh runs reindex`"
+
+
+def _advice(place: Place, said: str) -> str:
+    if place.file is None:
+        fitting = (advice for pattern, advice in _FINAL if re.search(pattern, said))
+        return next(fitting, "check DATABASE_URL and that the server runs")
+    if "locked" in said:
+        return "another process holds it, perhaps to upgrade it; try again in a minute"
+    return (
+        "check the path and its permissions; a damaged file may be deleted, "
+        "it is filled again from logs/runs"
+    )
 
 
 def _server_revision(place: Place) -> str | None:
-    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.exc import DBAPIError, OperationalError
 
-    try:
-        with database.transaction(database.engine(place), read_only=True) as connection:
-            return revision(connection)
-    except DBAPIError as problem:
-        raise unusable(place, problem.orig) from None
+    opened, waits = database.engine(place), list(_WAITS)
+    while True:
+        try:
+            with database.transaction(opened, read_only=True) as connection:
+                return revision(connection)
+        except DBAPIError as problem:
+            said = reason(place, problem.orig)
+            final = any(re.search(pattern, said) for pattern, _ in _FINAL)
+            if not waits or final or not isinstance(problem, OperationalError):
+                raise unusable(place, problem.orig) from None
+        if len(waits) == len(_WAITS):
+            console.say(f"{place}: no answer yet ({said}); trying again for some seconds")
+        time.sleep(waits.pop(0))
 
 
 def _file_revision(place: Place, file: Path) -> str | None:
