@@ -1,6 +1,8 @@
-"""The background thread of a run: it feeds the database and samples the process.
+"""The background thread of a run: it feeds the database and samples the machine.
 
 It is a daemon and it may fail: the journal holds everything, and whoever looks next catches up.
+It works in small pieces and rests between them, because a thread that computes keeps the
+interpreter from the loop that trains.
 """
 
 from __future__ import annotations
@@ -10,15 +12,20 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from codetune import console
 from codetune.errors import UserError
 from codetune.runlog.store.database import Place, engine
 
+if TYPE_CHECKING:
+    from codetune.machine import Load
+
 FLUSH_SECONDS = 1.0
 FLUSH_RECORDS = 500
 SAMPLE_SECONDS = 5.0
+_PIECE = 200  # records: some milliseconds of work
+_REST = 9.0  # times as long as a piece took is the pause after it
 _LONGEST_PAUSE = 60.0  # between attempts at a database that does not answer
 _JOIN_SECONDS = 15.0
 
@@ -26,18 +33,26 @@ _JOIN_SECONDS = 15.0
 class Flusher:
     """Indexes `journal` once a second, and earlier when `wrote` has counted 500 records.
 
-    `record` takes a sample of the load every few seconds. Call `start`, and `stop` at the end.
+    `record` takes a sample of the load every few seconds; `visible` is CUDA_VISIBLE_DEVICES.
+    Call `start`, and `stop` at the end.
     """
 
     def __init__(
-        self, place: Place, root: Path, journal: Path, record: Callable[[float, int], None]
+        self,
+        place: Place,
+        root: Path,
+        journal: Path,
+        record: Callable[[Load], None],
+        visible: str | None = None,
     ) -> None:
-        self._place, self._root, self._journal, self._record = place, root, journal, record
+        self._place, self._root, self._journal = place, root, journal
+        self._record, self._visible = record, visible
         self._engine: Any = None
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._unflushed = 0  # records since the last flush
         self._flushed = 0  # bytes of the journal that stand in the database
-        self._pause, self._warned = FLUSH_SECONDS, False
+        self._behind: list[Path] | None = None  # other runs' journals; None: not looked yet
+        self._pause, self._next_try, self._warned = FLUSH_SECONDS, 0.0, False
         self._thread = threading.Thread(target=self._work, name="runlog", daemon=True)
 
     def start(self) -> None:
@@ -60,72 +75,92 @@ class Flusher:
         if self._thread.is_alive():
             self._warn("it does not answer")
         elif flush or self._engine is not None:
-            self._flush()
+            self._next_try = 0.0
+            self._flush(in_pieces=False)
 
     def _work(self) -> None:
-        import psutil
+        from codetune.machine import Sampler
 
-        process = psutil.Process()
-        process.cpu_percent()  # the first call only starts the clock
-        sampled, caught_up = time.monotonic(), False
+        sampler, sampled = Sampler(self._visible), time.monotonic()
         while not self._stopping.is_set():
-            self._wake.wait(self._pause)
+            self._wake.wait(FLUSH_SECONDS)
             self._wake.clear()
             if self._stopping.is_set():
                 return
             if time.monotonic() - sampled >= SAMPLE_SECONDS:
                 sampled = time.monotonic()
-                self._sample(process)
-            if self._flush() and not caught_up:
-                caught_up = self._catch_up()
+                with suppress(UserError, OSError):  # a full disk is for the run itself to tell
+                    self._record(sampler.sample())
+            if self._flush(in_pieces=True):
+                self._catch_up()
 
-    def _sample(self, process: Any) -> None:
-        load, rss = process.cpu_percent(), process.memory_info().rss
-        with suppress(UserError, OSError):  # a full disk is for the run itself to tell
-            self._record(load, rss)
-
-    def _flush(self) -> bool:
-        """Indexes what is new; False when the database did not take it."""
-        from sqlalchemy.exc import DBAPIError
-
-        from codetune.runlog.store.index import index_run
+    def _flush(self, *, in_pieces: bool) -> bool:
+        """Indexes what is new; False when the database did not take it, or not all of it."""
+        from sqlalchemy.exc import SQLAlchemyError
 
         self._unflushed = 0
-        size = self._journal.stat().st_size
-        if size == self._flushed:
-            return True
+        if time.monotonic() < self._next_try:
+            return False
         try:
+            size = self._journal.stat().st_size
+            if size == self._flushed:
+                return True
             if self._engine is None:
                 self._engine = engine(self._place)
-            index_run(self._engine, self._journal)
-        except DBAPIError as problem:
-            self._warn(problem.orig)
+            done = self._index(self._journal, in_pieces=in_pieces)
+        except (SQLAlchemyError, UserError, OSError) as problem:
+            self._warn(getattr(problem, "orig", None) or problem)
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+            self._next_try = time.monotonic() + self._pause
             return False
-        self._flushed, self._pause = size, FLUSH_SECONDS
-        return True
+        self._flushed = size if done else 0
+        self._pause = FLUSH_SECONDS
+        return done
 
-    def _catch_up(self) -> bool:
-        """Indexes what earlier runs of this checkout left to us; False when it has to wait."""
-        from sqlalchemy.exc import DBAPIError
+    def _index(self, journal: Path, *, in_pieces: bool) -> bool:
+        """Brings a journal into the tables; in pieces for a second at most. True when all is in."""
+        from codetune.runlog.store.index import index_run, index_some
 
-        from codetune.runlog.store.index import index_run, lagging
+        if not in_pieces:
+            index_run(self._engine, journal)
+            return True
+        until = time.monotonic() + FLUSH_SECONDS
+        while time.monotonic() < until:
+            began = time.thread_time()
+            if index_some(self._engine, journal, _PIECE) < _PIECE:
+                return True
+            if self._stopping.wait(_REST * (time.thread_time() - began)):
+                break
+        return False
 
-        try:
-            for journal in lagging(self._engine, self._root):
-                if self._stopping.is_set():
-                    return False
-                index_run(self._engine, journal)
-        except DBAPIError:
-            return False  # the run's own flush is the one that tells
-        return True
+    def _catch_up(self) -> None:
+        """Indexes for a while what earlier runs of this checkout left to us."""
+        from sqlalchemy.exc import SQLAlchemyError
+
+        from codetune.runlog.store.index import lagging
+
+        until = time.monotonic() + FLUSH_SECONDS
+        with suppress(SQLAlchemyError, OSError):  # the run's own flush is the one that tells
+            if self._behind is None:
+                self._behind = lagging(self._engine, self._root) if self._engine else None
+            while self._behind and time.monotonic() < until and not self._stopping.is_set():
+                journal = self._behind.pop()
+                if not self._index(journal, in_pieces=True):
+                    self._behind.append(journal)
 
     def _warn(self, problem: object) -> None:
         from codetune.runlog.store.revision import reason
 
-        if not self._warned:
-            self._warned = True
+        if self._warned:
+            return
+        self._warned = True
+        if isinstance(problem, FileNotFoundError):
             console.warn(
-                f"run database {self._place} lost ({reason(self._place, problem)}); the run goes "
-                f"on, {self._journal} keeps everything and is indexed later"
+                f"{self._journal} is gone; the run goes on, but what it records is lost until "
+                "that file is back"
             )
+            return
+        console.warn(
+            f"run database {self._place} lost ({reason(self._place, problem)}); the run goes "
+            f"on, {self._journal} keeps everything and is indexed later"
+        )

@@ -19,6 +19,7 @@ from codetune.runlog.store.revision import prepare
 
 if TYPE_CHECKING:
     from codetune.config import Config
+    from codetune.machine import Load
 
 Direction = Literal["lower", "higher", "none"]
 End = Literal["finished", "up to date", "failed", "refused", "interrupted"]
@@ -106,9 +107,10 @@ class Run:
         self._flusher = flusher
         flusher.start()
 
-    def sample(self, cpu_percent: float, rss: int) -> None:
-        """Records the process's load: percent of one core, and resident bytes."""
-        self._write("system", cpu_percent=cpu_percent, rss=rss)
+    def sample(self, load: Load) -> None:
+        """Records how busy the process and its GPUs are; what is not known is left out."""
+        known = {key: value for key, value in asdict(load).items() if value is not None}
+        self._write("system", **known)
 
     def _write_file(self, kind: str, path: str, sha256: str | None, role: str) -> None:
         place = Path(path)
@@ -172,7 +174,8 @@ def open_run(  # noqa: PLR0913 - everything that describes a run, each by its na
         "environment_hash": capture.environment_hash(environment),
         "environment": environment,
     }
-    run.begin(Flusher(place, root, journal, run.sample), started)
+    visible = (variables or {}).get("CUDA_VISIBLE_DEVICES")
+    run.begin(Flusher(place, root, journal, run.sample, visible), started)
     return run
 
 

@@ -30,11 +30,16 @@ def index_run(database: Engine, journal: Path) -> int:
     """
     total = 0
     while True:
-        with transaction(database) as connection:
-            read = _index_batch(connection, journal)
+        read = index_some(database, journal, _BATCH)
         total += read
         if read < _BATCH:
             return total
+
+
+def index_some(database: Engine, journal: Path, limit: int) -> int:
+    """Indexes the next records, at most `limit`, in one transaction; returns how many."""
+    with transaction(database) as connection:
+        return _index_batch(connection, journal, limit)
 
 
 def lagging(database: Engine, root: Path) -> list[Path]:
@@ -43,7 +48,15 @@ def lagging(database: Engine, root: Path) -> list[Path]:
         rows = connection.execute(select(schema.run.c.id, schema.run.c.indexed)).all()
     indexed = {row.id: row.indexed for row in rows}
     journals = {run_id: events.journal_path(root, run_id) for run_id in reversed(run_ids(root))}
-    return [j for run_id, j in journals.items() if j.stat().st_size > indexed.get(run_id, 0)]
+    return [j for run_id, j in journals.items() if _size(j) > indexed.get(run_id, 0)]
+
+
+def _size(journal: Path) -> int:
+    """Bytes of a journal; 0 when somebody just removed it."""
+    try:
+        return journal.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def forget_run(database: Engine, run_id: str) -> None:
@@ -52,14 +65,14 @@ def forget_run(database: Engine, run_id: str) -> None:
         connection.execute(delete(schema.run).where(schema.run.c.id == run_id))
 
 
-def _index_batch(connection: Connection, journal: Path) -> int:
+def _index_batch(connection: Connection, journal: Path, limit: int) -> int:
     run_id = journal.parent.name
     start = _mark(connection, run_id)
     if start is None:
         if not _insert_run(connection, journal):
             return 0
         start = _mark(connection, run_id) or 0  # another process may have been quicker
-    records = list(islice(events.read(journal, start), _BATCH))
+    records = list(islice(events.read(journal, start), limit))
     if records:
         stretch = Stretch(run_id)
         for record in records:

@@ -18,8 +18,6 @@ from codetune.runlog.store import schema
 from codetune.runlog.store.insert import insert
 from codetune.runlog.store.series import Key, Points
 
-# Written by whoever looks at a run, at any time: no sign that its process is alive.
-AMENDMENTS = ("tag", "untag", "note")
 _GPU = {"gpu_percent": float, "gpu_memory": int, "gpu_temperature": float, "gpu_power": float}
 _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL takes no NUL, UTF-8 no surrogate
 _LONGEST_NAME = 500  # characters; PostgreSQL indexes at most 2,704 bytes
@@ -41,7 +39,7 @@ class Stretch:
         """Takes in one record."""
         try:
             self._take(record)
-            if record.kind not in AMENDMENTS and "ts" in record.fields:
+            if record.kind not in events.AMENDMENTS and "ts" in record.fields:
                 self._run["heartbeat_at"] = _integer(record.fields["ts"])
         except (KeyError, TypeError, ValueError, AttributeError):
             pass  # damaged: what it was cannot be known
