@@ -102,7 +102,7 @@ def before_and_after(sample: dict[str, Any]) -> Table:
     rows = [["...", "\n".join(asked)], ["really there", cut(sample["expected"])]]
     rows += [[losses[side], cut(sample[side])] for side in ("base", "tuned")]
     title = "one held-out completion; a model this small writes no usable code: read its loss"
-    return console.table(title, ["", "text"], rows)
+    return console.table(title, ["", "text"], rows, quoted=True)
 
 
 def cut(text: str) -> str:

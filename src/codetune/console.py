@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table as RichTable
+    from rich.console import Console, Group
 
 # CSI, OSC (ended by BEL or ST) and the two-byte escapes; then what is left of C0, C1 and bidi.
 _ESCAPES = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b\[[0-?]*[ -/]*[@-~]?|\x1b.?", re.S)
@@ -37,11 +36,15 @@ _COPY_COLUMNS = 120
 
 @dataclass(frozen=True)
 class Table:
-    """A table to be drawn: `rows` hold one string per column."""
+    """A table to be drawn: `rows` hold one string per column.
+
+    One that shows texts of samples is `quoted`: it goes to the screen and into no log.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    quoted: bool = False
 
     def as_dicts(self) -> list[dict[str, str]]:
         """The rows as dictionaries keyed by column, for `--json`."""
@@ -64,7 +67,9 @@ def stderr() -> Console:
 
 @contextmanager
 def copied_to(write: Callable[[str, str], None]) -> Iterator[None]:
-    """Whatever is said meanwhile is also given to `write(level, plain text)`, without bars."""
+    """Whatever is said meanwhile is also given to `write(level, plain text)`: no bars, and no
+    texts of samples.
+    """
     _copies.append(write)
     try:
         yield
@@ -90,9 +95,14 @@ def fail(text: object) -> None:
     _print(f"error: {text}", "bold red")
 
 
-def bug(trace: str) -> None:
-    """A traceback, as it is, for whoever mends the program."""
-    _said("error", trace)
+def quote(text: object) -> None:
+    """A text of a sample, or of a model: for the screen alone, logs do not keep it."""
+    _print(text, "")
+
+
+def bug(trace: str, kept: str) -> None:
+    """A traceback, as it is, for whoever mends the program; logs keep it as in `kept`."""
+    _said("error", kept)
     _print(trace, "")
 
 
@@ -125,31 +135,35 @@ def stdout() -> Console:
     return Console(highlight=False, soft_wrap=True, width=wide)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+def table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, quoted: bool = False
+) -> Table:
     """A `Table` of cleaned strings."""
     cells = tuple(tuple(clean(cell) for cell in row) for row in rows)
-    return Table(clean(title), tuple(columns), cells)
+    return Table(clean(title), tuple(columns), cells, quoted)
 
 
 def draw(shown: Table) -> None:
     """Draws a table on standard error."""
     stderr().print(_drawn(shown), soft_wrap=False)
-    if _copies:
+    if _copies and not shown.quoted:
         _said("info", _as_text(shown))
 
 
-def _drawn(shown: Table) -> RichTable:
+def _drawn(shown: Table) -> Group:
     from rich import box
+    from rich.console import Group
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    drawn = RichTable(title=Text(shown.title), title_justify="left", box=box.SIMPLE_HEAD)
+    drawn = RichTable(box=box.SIMPLE_HEAD)
     for name, cells in zip(shown.columns, _transposed(shown), strict=True):
         numeric = bool(cells) and all(_is_number(cell) for cell in cells)
         drawn.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
     for row in shown.rows:
         drawn.add_row(*(Text(cell) for cell in row))
-    return drawn
+    # As a title of the table it would be folded to the table's width, which may be small.
+    return Group(Text(shown.title), drawn) if shown.title else Group(drawn)
 
 
 class Progress:

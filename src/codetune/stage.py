@@ -208,7 +208,10 @@ def _ended(config: C, run: Callable[[C, Run], Report], call: _Invocation, log: R
         log.finish("failed", str(failed))
         return BUG
     except Exception as bug:  # noqa: BLE001 - the one place: it keeps the traceback, exit 1
-        console.bug(traceback.format_exc().rstrip())
+        from codetune.redaction import redact_text
+
+        trace = traceback.format_exc().rstrip()
+        console.bug(trace, kept=redact_text(trace)[0])
         log.finish("failed", type(bug).__name__)  # its message may hold the text of a row
         return BUG
     ended: Literal["finished", "up to date"] = (

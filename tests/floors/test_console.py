@@ -70,3 +70,41 @@ def test_progress_says_a_line_every_ten_seconds(
         "rows: 6 of 10",
         "rows: 9 of 10",
     ]
+
+
+def test_what_is_said_is_copied_without_bars_and_texts_of_samples(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    copies: list[tuple[str, str]] = []
+    with console.copied_to(lambda level, text: copies.append((level, text))):
+        console.say("plain \x1b[31mred")
+        console.warn("mind")
+        console.fail("stop")
+        console.bug("Traceback: token abc", kept="Traceback: token <SECRET_1>")
+        console.quote("text of a row")
+        console.draw(console.table("kept", ["a"], [["cell"]]))
+        console.draw(console.table("not kept", ["a"], [["text of a row"]], quoted=True))
+        console.show(console.table("answer", ["a"], [["b"]]))
+    console.say("afterwards")
+    assert copies[:4] == [
+        ("info", "plain red"),
+        ("warning", "mind"),
+        ("error", "stop"),
+        ("error", "Traceback: token <SECRET_1>"),
+    ]
+    assert [level for level, _ in copies[4:]] == ["info"]
+    assert "cell" in copies[4][1]
+    said = capsys.readouterr()
+    assert "text of a row" in said.err and "token abc" in said.err and "afterwards" in said.err
+    assert "answer" in said.out and "answer" not in said.err
+
+
+def test_a_row_stays_on_one_line_in_a_pipe(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    console.show(console.table("", ["name", "what"], [["x" * 90, "y" * 90]]))
+    console.line("z" * 200)
+    lines = capsys.readouterr().out.splitlines()
+    assert any("x" * 90 in line and "y" * 90 in line for line in lines)
+    assert "z" * 200 in lines

@@ -42,7 +42,7 @@ PROGRAM = '''
         if config.what == "refused":
             raise RefusedError("the parity check failed")
         if config.what == "bug":
-            raise ZeroDivisionError("oops")
+            raise ZeroDivisionError("oops, key ghp_" + "a1B2" * 9)
         if config.what == "noise":
             warnings.warn("mind the \\x1b[31mgap", UserWarning)
             logging.getLogger("some.library").error("it is late")
@@ -250,6 +250,8 @@ def test_a_bug_keeps_its_traceback_in_the_console_log(run: Stage, tmp_path: Path
     for said in (done.stderr, console_log(tmp_path)):
         assert "Traceback (most recent call last)" in said
         assert "ZeroDivisionError: oops" in said
+    assert "ghp_a1B2" in done.stderr
+    assert "ghp_a1B2" not in console_log(tmp_path)
 
 
 def test_a_native_crash_leaves_its_last_words_in_the_console_log(

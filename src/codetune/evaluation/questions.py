@@ -38,9 +38,9 @@ def ask(
 def show(questions: Sequence[str], answers: Mapping[str, Sequence[str]]) -> None:
     """Questions with the answers of each side, for a terminal."""
     for place, question in enumerate(questions):
-        console.say(f"\n> {question}")
+        console.quote(f"\n> {question}")
         for side, given in answers.items():
-            console.say(f"\n[{side}]\n{given[place]}")
+            console.quote(f"\n[{side}]\n{given[place]}")
 
 
 def _parts(lines: Sequence[str]) -> list[str]:
