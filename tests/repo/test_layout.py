@@ -21,7 +21,7 @@ FLOORS = (
     {"corpus"},
     {"models"},
     {"training", "merging", "evaluation"},
-    {"runlog", "stage", "pipeline", "doctor"},
+    {"runlog", "stage", "pipeline", "doctor", "background"},
 )
 FLOOR_OF = {name: number for number, names in enumerate(FLOORS) for name in names}
 # `base` and `core` say nothing as a whole name; in a longer one (demo_base) they may be a term.

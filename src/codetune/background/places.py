@@ -1,0 +1,82 @@
+"""Where sessions run on this machine: in tmux where it is there, else as detached processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from codetune import console
+from codetune.background.detached import Detached
+from codetune.background.ending import Patience, Place, abandon, end, outcome
+from codetune.background.sessions import Plan, Session, at_work, session_name
+from codetune.background.tmux import OLDEST, Tmux, taken
+from codetune.errors import RefusedError, UserError
+from codetune.runlog import create_run
+
+
+class Places:
+    """Both kinds of places of the checkout at `root`; `program` is tmux, or None without it."""
+
+    def __init__(self, root: Path, program: str | None) -> None:
+        self.root, self.detached, self.tmux = root, Detached(root), _usable(root, program)
+
+    def sessions(self) -> list[Session]:
+        """All sessions of this checkout, oldest first."""
+        found = [*(self.tmux.sessions() if self.tmux else ()), *self.detached.sessions()]
+        return sorted(found, key=lambda session: session.since)
+
+    def end(self, session: Session, patience: Patience) -> str:
+        """Ends a session once its run has saved; returns how that ended, in one line."""
+        end(self._of(session), self.root, session, patience)
+        return outcome(self.root, session)
+
+    def start(
+        self,
+        title: str,
+        run_name: str,
+        arguments: Sequence[str],
+        variables: Mapping[str, str],
+        *,
+        replace: bool,
+    ) -> Session:
+        """Opens a session that trains. `variables` is the environment that it gets.
+
+        Raises RefusedError when one of that name is at work (unless `replace`), or is not ours.
+        """
+        name = session_name(title)
+        self._make_room(name, replace=replace)
+        run = create_run(self.root, stage="train", name=run_name)
+        plan = Plan(name, title, self.root, run, tuple(arguments), variables)
+        try:
+            return self.tmux.open(plan) if self.tmux else self.detached.open(plan)
+        except (UserError, RefusedError):
+            abandon(self.root, run, "its session could not be opened")
+            raise
+
+    def _make_room(self, name: str, *, replace: bool) -> None:
+        found = next((session for session in self.sessions() if session.name == name), None)
+        if found is None:
+            if self.tmux and self.tmux.is_taken(name):
+                raise RefusedError(taken(name))
+            return
+        if at_work(self.root, found) is not None and not replace:
+            raise RefusedError(
+                f"{name} is at work; --replace lets it save and exit first, --name opens another"
+            )
+        console.say(self.end(found, Patience()))
+
+    def _of(self, session: Session) -> Place:
+        if session.kind == "tmux" and self.tmux:
+            return self.tmux
+        return self.detached
+
+
+def _usable(root: Path, program: str | None) -> Tmux | None:
+    if program is None:
+        return None
+    found = Tmux(program, root)
+    if (version := found.version()) >= OLDEST:
+        return found
+    have, need = (".".join(map(str, numbers)) for numbers in (version, OLDEST))
+    console.warn(f"tmux {have} is too old ({need} is needed): going on without it")
+    return None

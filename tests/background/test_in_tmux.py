@@ -1,0 +1,337 @@
+"""Sessions in a real tmux, on a server of the test's own."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+from codetune.background.tmux import Tmux
+from codetune.runlog import local
+from codetune.runlog.events import journal_path
+from tests.background.checkout import ROOT, Checkout, is_alive, until
+
+OTHER = ("new-session", "-d", "-s")
+
+
+def saved(checkout: Checkout, seen: dict[str, object]) -> bool:
+    return (checkout.root / f"saved.{seen['run']}").exists()
+
+
+def test_open_look_ask_and_end(checkout: Checkout) -> None:
+    seen = checkout.started("--run_name", "mine")
+    assert "codetune-mine is open" in seen["said"] and "tmux-attach" in seen["said"]
+    assert seen["argv"] == ["--run_name", "mine", "--max_steps", "2000", "--run_id", seen["run"]]
+    assert seen["cwd"] == str(checkout.root)
+    windows = checkout.tmux("list-windows", "-t", "codetune-mine", "-F", "#{window_name}")
+    assert windows.split() == ["train", "gpu", "tensorboard"]
+    assert "this is step 1\n" in checkout.screen("codetune-mine:train")
+    assert "tensorboard was here" in checkout.screen("codetune-mine:tensorboard")
+    assert "Pane is dead (status 7" in checkout.screen("codetune-mine:gpu")
+
+    shown = checkout.call("status")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    line = next(line for line in shown.stdout.splitlines() if "codetune-mine" in line)
+    assert "running" in line and " / 2,000 " in line and " 2.5000 " in line and "0:0" in line
+    [told] = checkout.status()
+    assert (told["session"], told["run"], told["name"]) == ("codetune-mine", seen["run"], "mine")
+    assert told["at_work"] and told["step"] >= 1 and told["total"] == 2000
+    assert 20 < told["seconds_left"] < 2000 and told["exit_code"] is None
+
+    done = checkout.call("kill")
+    assert done.returncode == 0, done.stderr
+    assert "asked its run to save and exit" in done.stderr
+    assert "run mine interrupted at step" in done.stderr
+    assert saved(checkout, seen) and not is_alive(seen["pid"])
+    assert checkout.names() == []
+    nothing = checkout.call("status")
+    assert (nothing.returncode, nothing.stdout.count("\n")) == (0, 1)
+    assert "tmux-train starts a run" in nothing.stdout
+    assert json.loads(checkout.call("status", "--json").stdout) == []
+
+
+def attached(checkout: Checkout) -> tuple[subprocess.Popen[bytes], int]:
+    """`attach` on a terminal of its own, and the other end of that terminal."""
+    ours, theirs = pty.openpty()
+    client = subprocess.Popen(
+        [sys.executable, ROOT / "scripts/runs/background.py", "attach"],
+        cwd=checkout.root,
+        env=checkout.env,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    return client, ours
+
+
+def read_until(terminal: int, wanted: bytes) -> None:
+    seen, end = b"", time.monotonic() + 30
+    while wanted not in seen:
+        assert time.monotonic() < end, seen
+        if select.select([terminal], [], [], 1)[0]:
+            seen += os.read(terminal, 65536)
+
+
+def test_the_run_goes_on_when_client_or_terminal_die(checkout: Checkout) -> None:
+    seen = checkout.started("--run_name", "mine")
+    clients = ("list-clients", "-F", "#{client_pid}")
+
+    client, terminal = attached(checkout)
+    read_until(terminal, b"this is step")
+    assert checkout.tmux(*clients).split() == [str(client.pid)], "it became the tmux client"
+    client.kill()
+    client.wait()
+    os.close(terminal)
+    until(lambda: not checkout.tmux(*clients), "the client is gone")
+
+    client, terminal = attached(checkout)
+    read_until(terminal, b"this is step")
+    os.close(terminal)  # as when an ssh connection breaks off
+    client.wait(30)
+    until(lambda: not checkout.tmux(*clients), "the client is gone")
+
+    assert is_alive(seen["pid"])
+    step = checkout.status()[0]["step"]
+    until(lambda: checkout.status()[0]["step"] > step, "it still takes steps")
+    client, terminal = attached(checkout)
+    read_until(terminal, b"this is step")
+    checkout.tmux("detach-client", "-s", "codetune-mine")
+    assert client.wait(30) == 0
+    os.close(terminal)
+    assert is_alive(seen["pid"])
+
+
+def test_attaching_inside_tmux_switches_the_client(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout.started()
+    monkeypatch.setenv("TMUX_TMPDIR", checkout.env["TMUX_TMPDIR"])
+    monkeypatch.delenv("TMUX", raising=False)
+    tmux = Tmux("tmux", checkout.root)
+    [session] = tmux.sessions()
+    assert tmux.attaching(session, inside=True)[1:3] == ["switch-client", "-t"]
+    checkout.tmux(*OTHER, "elsewhere")
+    client, terminal = attached(checkout)
+    read_until(terminal, b"this is step")
+    checkout.tmux("switch-client", "-t", "elsewhere")
+    checkout.tmux(*tmux.attaching(session, inside=True)[1:])
+    assert "codetune-default" in checkout.tmux("list-clients", "-F", "#{session_name}")
+    client.kill()
+    client.wait()
+    os.close(terminal)
+
+
+def test_without_a_terminal_attach_is_one_line(checkout: Checkout) -> None:
+    none = checkout.call("attach")
+    assert (none.returncode, none.stderr.count("\n")) == (2, 1)
+    assert "tmux-train starts a run" in none.stderr
+    checkout.started("--attach")
+    shown = checkout.call("attach")
+    assert (shown.returncode, shown.stderr.count("\n")) == (2, 1)
+    assert "on a terminal" in shown.stderr
+
+
+def test_a_foreign_session_of_that_name_is_never_touched(checkout: Checkout) -> None:
+    checkout.tmux(*OTHER, "codetune-mine", "sleep", "1000")
+    before = checkout.tmux("list-panes", "-a", "-F", "#{pane_pid}")
+    for words in ([], ["--replace"]):
+        done = checkout.call("train", "--run_name", "mine", *words)
+        assert (done.returncode, done.stderr.count("\n")) == (3, 1)
+        assert "codetune-mine" in done.stderr and "--name" in done.stderr
+    assert list(checkout.root.glob("logs/runs/*")) == []
+    assert checkout.call("kill", "codetune-mine").returncode == 2
+    assert checkout.call("kill", "--force").returncode == 2
+    assert checkout.status() == []
+    assert checkout.tmux("list-panes", "-a", "-F", "#{pane_pid}") == before
+
+    checkout.started("--run_name", "mine", "--name", "other")
+    assert checkout.call("kill").returncode == 0
+    assert checkout.names() == ["codetune-mine"]
+
+
+def test_a_session_of_another_checkout_is_foreign(checkout: Checkout, tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    for name in ("scripts", "scripts.sh"):
+        (tmp_path / "second" / name).symlink_to(checkout.root / name)
+    second = Checkout(tmp_path / "second", checkout.env)
+    seen = checkout.started("--run_name", "mine")
+    assert second.status() == []
+    assert second.call("kill", "mine").returncode == 2
+    refused = second.call("train", "--run_name", "mine", "--replace")
+    assert refused.returncode == 3 and "not ours" in refused.stderr
+    assert is_alive(seen["pid"])
+
+
+def test_two_sessions_and_strangers_beside_them(checkout: Checkout) -> None:
+    checkout.tmux(*OTHER, "codetune-strange", "sleep", "1000")
+    one = checkout.started("--run_name", "one")
+    two = checkout.started("--run_name", "two", "--name", "a night's work")
+    names = [told["session"] for told in checkout.status()]
+    assert names[0] == "codetune-one" and names[1].startswith("codetune-a-night-s-work-")
+    for verb in ("kill", "attach"):
+        which = checkout.call(verb)
+        assert (which.returncode, which.stderr.count("\n")) == (2, 1)
+        assert all(name in which.stderr for name in names)
+        unknown = checkout.call(verb, "three")
+        assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 1)
+    assert checkout.call("kill", "a night's work").returncode == 0
+    assert saved(checkout, two) and not saved(checkout, one)
+    assert is_alive(one["pid"])
+    assert checkout.names() == ["codetune-one", "codetune-strange"]
+    assert checkout.call("kill", str(one["run"])).returncode == 0
+    assert checkout.names() == ["codetune-strange"]
+
+
+def test_a_session_at_work_is_replaced_only_on_request(checkout: Checkout) -> None:
+    first = checkout.started("--run_name", "mine", SAVE_SECONDS="0.5")
+    refused = checkout.call("train", "--run_name", "mine")
+    assert (refused.returncode, refused.stderr.count("\n")) == (3, 1)
+    assert "--replace" in refused.stderr and is_alive(first["pid"])
+    assert len(local.run_ids(checkout.root)) == 1, "a refusal leaves no run behind"
+
+    second = checkout.started("--replace", "--run_name", "mine")
+    assert saved(checkout, first) and not is_alive(first["pid"])
+    assert [told["run"] for told in checkout.status()] == [second["run"]]
+    assert checkout.call("kill").returncode == 0
+
+    done = checkout.call("train", "--run_name", "mine", "--max_steps", "1")
+    assert done.returncode == 0
+    until(lambda: not checkout.status()[0]["at_work"], "it is done")
+    again = checkout.started("--run_name", "mine")
+    assert "codetune-mine ended; run mine finished at step 1 of 1" in again["said"]
+
+
+def test_an_ended_session_shows_how_it_ended(checkout: Checkout) -> None:
+    assert checkout.call("train", "--max_steps", "3").returncode == 0
+    until(lambda: checkout.status()[0]["exit_code"] is not None, "it has ended")
+    [told] = checkout.status()
+    assert (told["status"], told["exit_code"], told["at_work"]) == ("finished", 0, False)
+    assert (told["step"], told["seconds_left"]) == (3, None)
+    screen = checkout.screen("codetune-default:train")
+    assert "this is step 3" in screen and "Pane is dead (status 0" in screen
+    closed = checkout.call("train", "--run_name", "closed", DOOR_EXIT="5")
+    assert closed.returncode == 0
+    until(lambda: checkout.status()[1]["exit_code"] == 5, "it has ended")
+    assert checkout.status()[1]["status"] == "not started"
+    assert "the door is closed" in checkout.screen("codetune-closed:train")
+    assert "not started" in checkout.call("status").stdout
+    assert checkout.call("kill", "closed").returncode == 0
+    row = local.read_run(journal_path(checkout.root, checkout_run(checkout)))
+    assert row is not None and (row.status, row.reason) == (
+        "interrupted",
+        "ended before it started",
+    )
+
+
+def checkout_run(checkout: Checkout) -> str:
+    return local.run_ids(checkout.root)[0]
+
+
+def test_a_killed_training_shows_as_crashed_with_its_signal(checkout: Checkout) -> None:
+    seen = checkout.started()
+    os.kill(seen["pid"], signal.SIGKILL)
+    until(lambda: checkout.status()[0]["exit_code"] is not None, "it has ended")
+    [told] = checkout.status()
+    assert (told["status"], told["exit_code"]) == ("crashed", 137)
+    assert checkout.call("kill").returncode == 0
+    assert checkout.names() == []
+
+
+def test_too_slow_to_save_and_nothing_is_ended(checkout: Checkout) -> None:
+    seen = checkout.started("--run_name", "mine", SAVE_SECONDS="3")
+    early = checkout.call("kill", "--wait", "0.5")
+    assert early.returncode == 3, early.stderr
+    assert early.stderr.splitlines()[-1].startswith("error: refused: codetune-mine: still at work")
+    assert is_alive(seen["pid"]) and checkout.names() == ["codetune-mine"]
+    [told] = checkout.status()
+    assert (told["status"], told["asked_to_stop"]) == ("stopping", True)
+
+    late = checkout.call("kill")
+    assert late.returncode == 0 and "asked to save and exit before" in late.stderr
+    assert saved(checkout, seen), "a second signal would have ended it at once"
+
+
+def test_force_kills_that_run_only(checkout: Checkout) -> None:
+    other = checkout.started("--run_name", "other")
+    deaf = checkout.started("--run_name", "deaf", DEAF="1")
+    assert checkout.call("kill", "deaf", "--wait", "0.3").returncode == 3
+    assert is_alive(deaf["pid"])
+    forced = checkout.call("kill", "deaf", "--wait", "0.3", "--force")
+    assert forced.returncode == 0, forced.stderr
+    assert "run deaf crashed" in forced.stderr
+    assert not is_alive(deaf["pid"]) and is_alive(other["pid"])
+    assert checkout.names() == ["codetune-other"]
+
+
+def test_ctrl_c_while_waiting_lets_the_run_save(checkout: Checkout) -> None:
+    seen = checkout.started(SAVE_SECONDS="2")
+    command = [sys.executable, ROOT / "scripts/runs/background.py", "kill"]
+    waiting = subprocess.Popen(
+        command, cwd=checkout.root, env=checkout.env, stderr=subprocess.PIPE, text=True
+    )
+    until(lambda: checkout.status()[0]["asked_to_stop"], "it was asked")
+    waiting.send_signal(signal.SIGINT)
+    _, said = waiting.communicate(timeout=30)
+    assert waiting.returncode == 130
+    assert "goes on to save and exit" in said and "Traceback" not in said
+    assert checkout.names() == ["codetune-default"]
+    until(lambda: saved(checkout, seen), "it has saved")
+
+
+def test_the_run_is_found_when_it_is_a_child_of_the_door(checkout: Checkout) -> None:
+    """As with `train-log`: the window's process is a shell that waits."""
+    seen = checkout.started(DOOR_WAITS="1", SAVE_SECONDS="0.3")
+    pane = checkout.tmux("list-panes", "-t", "codetune-default:train", "-F", "#{pane_pid}")
+    assert int(pane) != seen["pid"]
+    done = checkout.call("kill")
+    assert done.returncode == 0, done.stderr
+    assert saved(checkout, seen) and not is_alive(int(pane))
+
+
+def test_before_its_start_a_run_can_be_ended_too(checkout: Checkout) -> None:
+    assert checkout.call("train", DOOR_SECONDS="1000").returncode == 0
+    [told] = checkout.status()
+    assert (told["status"], told["step"]) == ("starting", None)
+    done = checkout.call("kill", "--wait", "20")
+    assert done.returncode == 0, done.stderr
+    row = local.read_run(journal_path(checkout.root, checkout_run(checkout)))
+    assert row is not None and row.status == "interrupted"
+    assert checkout.names() == []
+
+
+def test_a_users_own_tmux_settings_do_not_matter(checkout: Checkout) -> None:
+    settings = "set -g base-index 1\nset -g destroy-unattached on\nset -g renumber-windows on\n"
+    settings += "set -g default-command 'exit 9'\nset -g automatic-rename on\n"
+    (Path(checkout.env["HOME"]) / ".tmux.conf").write_text(settings)
+    checkout.started()
+    windows = checkout.tmux("list-windows", "-t", "codetune-default", "-F", "#I #W")
+    assert windows == "1 train\n2 gpu\n3 tensorboard\n"
+    client, terminal = attached(checkout)
+    read_until(terminal, b"this is step")
+    client.kill()
+    client.wait()
+    os.close(terminal)
+    until(lambda: not checkout.tmux("list-clients"), "the client is gone")
+    assert checkout.names() == ["codetune-default"]
+
+
+def test_windows_that_the_user_closes_or_adds(checkout: Checkout) -> None:
+    seen = checkout.started()
+    checkout.tmux("kill-window", "-t", "codetune-default:gpu")
+    checkout.tmux("new-window", "-d", "-t", "codetune-default:", "sleep", "1000")
+    assert checkout.status()[0]["at_work"]
+    assert checkout.call("kill").returncode == 0
+    assert saved(checkout, seen)
