@@ -74,10 +74,14 @@ def _check_url(rest: str) -> None:
     except ValueError:  # its message quotes the URL
         readable, at = False, ""
     if not readable or rest.count("@") > len(at) or "#" in rest or not rest.isprintable():
-        raise UserError(
-            "DATABASE_URL: cannot be read; in user and password write special characters as "
-            "%-codes, such as %40 for @, %23 for #, %2F for / and %3A for :"
-        )
+        raise _unreadable()
+
+
+def _unreadable() -> UserError:
+    return UserError(
+        "DATABASE_URL: cannot be read; in user and password write special characters as "
+        "%-codes, such as %40 for @, %23 for #, %2F for / and %3A for :"
+    )
 
 
 def engine(
@@ -93,6 +97,7 @@ def engine(
     `busy_seconds` is how long a SQLite writer waits for another.
     """
     from sqlalchemy import create_engine, event
+    from sqlalchemy.exc import ArgumentError
     from sqlalchemy.pool import NullPool
 
     if place.file is None:
@@ -102,6 +107,8 @@ def engine(
             return opened
         except ModuleNotFoundError:
             raise UserError(f"{place}: needs the driver psycopg; install psycopg[binary]") from None
+        except (ArgumentError, ValueError):  # their messages quote the URL
+            raise _unreadable() from None
     file = place.file
     opened = create_engine(
         "sqlite://",

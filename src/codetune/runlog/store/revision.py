@@ -8,7 +8,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
 from codetune import console
 from codetune.errors import UserError
@@ -27,7 +27,10 @@ _FINAL = (
     (r"authentication failed|no password supplied", "correct user and password in DATABASE_URL"),
     (r"database .* does not exist", "create it on the server, or correct DATABASE_URL"),
     (r"role .* does not exist", "correct the user in DATABASE_URL"),
-    (r"pg_hba\.conf|permission denied", "the server does not let this user in: ask its keeper"),
+    (
+        r"pg_hba\.conf|permission denied|no schema has been selected",
+        "this user lacks a right: ask the keeper of the server",
+    ),
     (r"Name or service not known|not known|No address", "correct the host in DATABASE_URL"),
 )
 _CONNECTING = re.compile(r"connection (?:failed: |to server [^:]*failed: )|FATAL: ")
@@ -92,12 +95,11 @@ def unusable(place: Place, problem: object) -> UserError:
 
 def reason(place: Place, problem: object) -> str:
     """What a driver said, on one line, and never with the URL's password."""
-    said = _CONNECTING.sub("", " ".join(str(problem).split()))
-    parts = urlsplit(place.url)
-    hidden = [parts.password or "", *parse_qs(parts.query).get("password", [])]
-    for secret in {*hidden, *map(unquote, hidden)} - {""}:
+    said, parts = str(problem), urlsplit(place.url)
+    hidden = [parts.password or "", *re.findall(r"password=([^&]*)", parts.query)]
+    for secret in {*hidden, *map(unquote, hidden), *map(unquote_plus, hidden)} - {""}:
         said = said.replace(secret, "***")
-    return " ".join(said.split())[:300]
+    return " ".join(_CONNECTING.sub("", " ".join(said.split())).split())[:300]
 
 
 def _way_back(place: Place) -> str:
