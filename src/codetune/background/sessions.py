@@ -53,7 +53,7 @@ class Plan:
 def session_name(title: str) -> str:
     """A name that tmux takes as it is. What had to be changed is told apart by a hash."""
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", title)[:_LONGEST].strip("-")
-    if plain == title:
+    if plain and plain == title:
         return PREFIX + plain
     digest = hashlib.sha256(title.encode("utf-8", "surrogatepass")).hexdigest()[:6]
     return f"{PREFIX}{plain}-{digest}" if plain else PREFIX + digest
