@@ -17,8 +17,6 @@ from typing import Any
 
 import pytest
 
-from codetune import runlog
-from codetune.doctor.holders import last_step
 from tests.machine.driver import (  # noqa: F401 - fixtures
     GIB,
     ROOT,
@@ -236,18 +234,3 @@ def test_a_process_number_of_another_namespace_is_not_believed(
             assert processes.is_known(other.pid) is expected
             other.communicate(b"\n")
     assert processes.is_known(999999999) is False
-
-
-def test_the_step_is_the_last_one_near_the_end(tmp_path: Path) -> None:
-    log = runlog.open_run(
-        tmp_path, stage="train", name="x", config={}, differences={}, argv=["train"]
-    )
-    log.define("train_loss", "nats", "lower", 1)
-    journal = next((tmp_path / "logs" / "runs").glob("*/events.jsonl"))
-    assert last_step(journal) is None
-    for step in range(2000):
-        log.metric("train_loss", 1.0, step)
-    assert journal.stat().st_size > 64 * 1024
-    assert last_step(journal) == 1999
-    log.finish("finished", "")
-    assert last_step(tmp_path / "gone") is None

@@ -1,0 +1,155 @@
+"""Runs whose process was killed, and the run database, on real processes and databases."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from codetune import runlog
+from codetune.doctor.journals import unended_runs
+from codetune.doctor.runs import run_database, stale_runs
+from codetune.runlog import events
+from codetune.runlog.store.revision import HEAD
+from tests.machine.driver import ROOT
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from codetune import runlog
+log = runlog.open_run(Path.cwd(), stage=sys.argv[1], name=sys.argv[2], config={}, differences={},
+                      argv=["x"])
+log.define("loss", "nats", "lower", 1)
+for step in range(int(sys.argv[3])):
+    log.metric("loss", 1.0, step)
+print(log.id, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def killed(root: Path, stage: str = "train", name: str = "full", steps: int = 3) -> str:
+    """A run whose process was killed; returns its id."""
+    done = subprocess.run(
+        [sys.executable, "-c", DYING, stage, name, str(steps)],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    return done.stdout.strip()
+
+
+def finished(root: Path) -> str:
+    log = runlog.open_run(root, stage="sft", name="done", config={}, differences={}, argv=["sft"])
+    log.finish("finished", "")
+    return log.id
+
+
+def test_a_killed_run_is_named_with_what_to_do(tmp_path: Path) -> None:
+    finished(tmp_path)
+    run_id = killed(tmp_path)
+    work, stale = stale_runs(tmp_path)
+    assert (work.what, work.found, work.todo) == ("runs at work", "0", "")
+    assert stale.found == "full (train)"
+    assert stale.meaning.startswith("recorded as running, but pid ")
+    assert f"./scripts.sh runs rm {run_id}" in stale.todo
+    assert "goes on from its last checkpoint" in stale.todo
+
+
+def test_a_run_at_work_is_not_stale(tmp_path: Path) -> None:
+    log = runlog.open_run(
+        tmp_path, stage="train", name="now", config={}, differences={}, argv=["train"]
+    )
+    (work,) = stale_runs(tmp_path)
+    assert work.found == "1"
+    log.finish("finished", "")
+    (work,) = stale_runs(tmp_path)
+    assert work.found == "0"
+
+
+def test_many_stale_runs_are_summed_up(tmp_path: Path) -> None:
+    first = killed(tmp_path, "sft", "one")
+    source = events.journal_path(tmp_path, first)
+    for number in range(6):
+        copy = events.journal_path(tmp_path, f"{first[:-2]}{number:02}")
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(source.read_bytes())
+    found = list(stale_runs(tmp_path))
+    assert len(found) == 1 + 5 + 1
+    assert (found[-1].found, "list --status crashed" in found[-1].todo) == ("2 more", True)
+    assert "checkpoint" not in found[1].todo, "only training goes on where it was"
+
+
+def test_a_long_journal_is_read_at_its_ends(tmp_path: Path) -> None:
+    run_id = killed(tmp_path, steps=3000)
+    assert events.journal_path(tmp_path, run_id).stat().st_size > 128 * 1024
+    (found,) = unended_runs(tmp_path, set())
+    assert (found.row.id, found.row.name, found.row.status) == (run_id, "full", "crashed")
+    assert found.step == 2999
+
+
+def test_ended_runs_are_looked_at_once(tmp_path: Path) -> None:
+    done, dead = finished(tmp_path), killed(tmp_path)
+    ended: set[str] = set()
+    assert [run.row.id for run in unended_runs(tmp_path, ended)] == [dead]
+    assert ended == {done}
+    events.journal_path(tmp_path, done).write_text("not looked at again\n")
+    assert [run.row.id for run in unended_runs(tmp_path, ended)] == [dead]
+
+
+def test_a_journal_without_a_beginning_is_no_run(tmp_path: Path) -> None:
+    journal = events.journal_path(tmp_path, "01JUNK")
+    journal.parent.mkdir(parents=True)
+    journal.write_text('{"kind":"metric"\nrubbish\n')
+    assert list(unended_runs(tmp_path, set())) == []
+
+
+def test_the_sqlite_file_answers_or_is_made_later(tmp_path: Path) -> None:
+    (before,) = run_database(tmp_path, None)
+    assert before.meaning == "no tables yet: the first run makes them" and not before.todo
+    assert list(tmp_path.iterdir()) == [], "looking makes nothing"
+    finished(tmp_path)
+    (after,) = run_database(tmp_path, None)
+    assert after.found == "SQLite: logs/runs.db"
+    assert after.meaning == f"answers; schema revision {HEAD}"
+
+
+def test_a_database_of_another_version_is_told(tmp_path: Path) -> None:
+    finished(tmp_path)
+    database = tmp_path / "logs/runs.db"
+    for version, told in (
+        ("0001", "the next run upgrades it"),
+        ("9999", "newer than this version"),
+    ):
+        with sqlite3.connect(database) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
+        connection.close()
+        (finding,) = run_database(tmp_path, None)
+        assert told in finding.meaning + finding.todo
+    database.write_bytes(b"not a database " * 100)
+    (finding,) = run_database(tmp_path, None)
+    assert finding.found == "cannot be used" and "not a database" in finding.todo
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgresql://someone:hunter2@127.0.0.1:1/runs", "127.0.0.1"),
+        ("postgresql://someone:hunter2@127.0.0.1:1/runs?password=hunter2", "127.0.0.1"),
+        ("mysql://someone:hunter2@host/runs", "mysql is not a database we can use"),
+        ("hunter2", "is not a database we can use"),
+    ],
+)
+def test_a_server_that_does_not_answer_is_told_without_its_password(
+    tmp_path: Path, url: str, told: str
+) -> None:
+    (finding,) = run_database(tmp_path, url)
+    assert finding.found == "cannot be used"
+    assert told in finding.todo and "\n" not in finding.todo
+    assert "hunter2" not in str(finding) and "someone" not in str(finding)

@@ -1,0 +1,156 @@
+"""Disk by run, permissions and file systems, on real files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from codetune import runlog
+from codetune.doctor import space
+from codetune.doctor.access import file_system, permissions
+from codetune.doctor.finding import Finding
+from codetune.doctor.space import disk_by_run, size_on_disk
+
+MIB = 2**20
+
+
+def by_name(findings: Iterable[Finding]) -> dict[str, Finding]:
+    return {finding.what: finding for finding in findings}
+
+
+def filled(path: Path, mib: float) -> Path:
+    """A file that really takes so many MiB on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(os.urandom(int(mib * MIB)))
+    return path
+
+
+def test_the_largest_runs_come_first_with_their_checkpoints(tmp_path: Path) -> None:
+    filled(tmp_path / "outputs/full/adapter/a.safetensors", 1)
+    filled(tmp_path / "outputs/full/checkpoints/step-10/a", 3)
+    filled(tmp_path / "outputs/full/checkpoints/step-20/a", 2)
+    filled(tmp_path / "outputs/small/adapter/a", 0.5)
+    log = runlog.open_run(
+        tmp_path, stage="train", name="my run", config={}, differences={}, argv=["train"]
+    )
+    log.finish("finished", "")
+    found = list(disk_by_run(tmp_path))
+    assert [finding.what for finding in found[:3]] == ["runs", "outputs/full", "outputs/small"]
+    assert found[0].found == "6.5 MiB in 3 folders"
+    assert found[0].meaning.startswith("5.0 MiB of it checkpoints; one more like the largest needs")
+    assert found[1].found == "6.0 MiB" and found[1].meaning == "5.0 MiB of it checkpoints"
+    assert found[3].what == f"logs/runs/{log.id} (my run)"
+    assert not any(finding.todo for finding in found), "a few MiB are no problem"
+
+
+def test_only_ten_are_shown(tmp_path: Path) -> None:
+    for number in range(12):
+        filled(tmp_path / f"outputs/run{number:02}/a", 0.1 * (number + 1))
+    found = list(disk_by_run(tmp_path))
+    assert len(found) == 11 and found[0].found.endswith("in 12 folders")
+    assert found[1].what == "outputs/run11" and found[10].what == "outputs/run02"
+
+
+@pytest.mark.parametrize("cause", ["many checkpoints", "little room"])
+def test_the_command_that_frees_them_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: str
+) -> None:
+    filled(tmp_path / "outputs/full/checkpoints/step-10/a", 2)
+    if cause == "many checkpoints":
+        monkeypatch.setattr(space, "_MANY_GIB", 1 / 1024)
+    else:
+        monkeypatch.setattr(space.shutil, "disk_usage", lambda _: SimpleNamespace(free=MIB))
+    assert "./scripts.sh runs prune" in next(disk_by_run(tmp_path)).todo
+
+
+def test_a_fresh_checkout_has_nothing_yet(tmp_path: Path) -> None:
+    (only,) = disk_by_run(tmp_path)
+    assert only.found == "nothing yet"
+
+
+def test_sizes_count_each_file_once_and_follow_no_links(tmp_path: Path) -> None:
+    file = filled(tmp_path / "outputs/full/a", 1)
+    os.link(file, tmp_path / "outputs/full/b")
+    filled(tmp_path / "elsewhere/a", 5)
+    (tmp_path / "outputs/full/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "outputs/full/loop").symlink_to(tmp_path / "outputs")
+    with (tmp_path / "outputs/full/sparse").open("wb") as sparse:
+        sparse.truncate(100 * MIB)
+    assert MIB <= size_on_disk(tmp_path / "outputs/full") < 1.1 * MIB
+    assert size_on_disk(tmp_path / "nothing") == 0
+
+
+def test_private_folders_are_no_problem(tmp_path: Path) -> None:
+    for name in ("data", "outputs", "logs"):
+        (tmp_path / name).mkdir(mode=0o700)
+    (tmp_path / ".env").write_text("HF_TOKEN=x")
+    (tmp_path / ".env").chmod(0o600)
+    found = by_name(permissions(tmp_path))
+    assert found["folders"] == Finding(
+        "folders", "data, outputs, logs", "writable, and private to you"
+    )
+    assert found[".env"] == Finding(".env", "private to you")
+
+
+def test_what_others_may_read_is_named_with_the_command(tmp_path: Path) -> None:
+    for name, mode in (("data", 0o755), ("outputs", 0o710), ("runs", 0o700), ("logs", 0o701)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(mode)
+    (tmp_path / ".env").write_text("HF_TOKEN=x")
+    (tmp_path / ".env").chmod(0o644)
+    (tmp_path / "logs/runs.db").write_bytes(b"")
+    (tmp_path / "logs/runs.db").chmod(0o640)
+    found = by_name(permissions(tmp_path))
+    assert found["folders"].todo == "chmod 700 data outputs logs"
+    assert found[".env"].todo == "chmod 600 .env"
+    assert found["logs/runs.db"].todo == "chmod 600 logs/runs.db"
+    for finding in found.values():  # what is said to help, helps
+        os.system(f"cd '{tmp_path}' && {finding.todo}")
+    assert not any(finding.todo for finding in permissions(tmp_path))
+
+
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "outputs").write_text("")
+    assert by_name(permissions(tmp_path))["folders"].todo == "move aside: outputs"
+
+
+def test_a_folder_that_is_not_writable_is_named(tmp_path: Path) -> None:
+    """Asked as a user who is not root: root may write anywhere."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data").chmod(0o555)
+    tmp_path.chmod(0o755)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.chdir(tmp_path)  # relative paths then need no right to the folders above
+            if os.getuid() == 0:
+                os.setgid(65534)
+                os.setuid(65534)
+            os.write(writing, next(permissions(Path())).todo.encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as answer:
+        told = answer.read()
+    os.waitpid(child, 0)
+    assert told == "chmod u+rwx data, or give them back with chown"
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "lustre", "ext4"])
+def test_a_network_file_system_under_logs_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    mounts = [SimpleNamespace(mountpoint=str(tmp_path), fstype=kind)]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: mounts)
+    (finding,) = file_system(tmp_path, None)
+    assert bool(finding.todo) is (kind != "ext4")
+    if finding.todo:
+        assert kind in finding.todo and "DATABASE_URL" in finding.todo
+    assert list(file_system(tmp_path, "postgresql://user:pw@host/name")) == []
+    assert list(file_system(tmp_path, "gopher://x")) == [], "told by the run database"
