@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -56,66 +54,11 @@ def start(tmp_path: Path, root: Path) -> Callable[..., subprocess.Popen[str]]:
         child.stdout.close()
 
 
-def integrity(file: Path) -> list[tuple[str]]:
-    connection = sqlite3.connect(file)
-    found = connection.execute("PRAGMA integrity_check").fetchall()
-    connection.close()
-    return found
-
-
 def wait_for(true: Callable[[], object], seconds: float = 20.0) -> None:
     until = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < until, "waited too long"
         time.sleep(0.02)
-
-
-@pytest.mark.parametrize(
-    ("n_writers", "n_victims", "points"),
-    [(3, 1, 300), pytest.param(8, 3, 1000, marks=pytest.mark.slow)],
-)
-def test_writers_with_kills_among_them_lose_nothing(
-    tmp_path: Path,
-    start: Callable[..., subprocess.Popen[str]],
-    n_writers: int,
-    n_victims: int,
-    points: int,
-) -> None:
-    """All open the same fresh project at once. Replay with CODETUNE_SEED."""
-    seed = int(os.environ.get("CODETUNE_SEED", random.SystemRandom().randrange(10**6)))
-    print("seed", seed)
-    chance = random.Random(seed)
-    writers = [start(f"{seed}-{n}", points) for n in range(n_writers)]
-    victims = {
-        n: chance.randrange(points - 100) for n in chance.sample(range(n_writers), n_victims)
-    }
-    ids, told = [], {}
-    for child in writers:
-        ids.append(child.stdout.readline().strip())
-    for n, limit in victims.items():
-        for line in writers[n].stdout:
-            told[n] = int(line)
-            if told[n] >= limit:
-                writers[n].kill()
-                break
-    for n, child in enumerate(writers):
-        child.stdout.read()
-        assert child.wait() == (-signal.SIGKILL if n in victims else 0)
-
-    rows = {row.id: row for row in list_runs(tmp_path)}
-    assert integrity(tmp_path / "logs/runs.db") == [("ok",)]
-    assert sorted(rows) == sorted(ids)
-    for n, run_id in enumerate(ids):
-        journal = events.journal_path(tmp_path, run_id)
-        steps = [r.fields["step"] for r in events.read(journal) if r.kind == "metric"]
-        assert steps == list(range(len(steps)))
-        (summary,) = get_run(tmp_path, run_id).metrics
-        assert (summary.count, summary.last) == (len(steps), float(len(steps) - 1))
-        assert rows[run_id].status == ("crashed" if n in victims else "finished")
-        assert len(steps) > told[n] if n in victims else len(steps) == points
-    before = [get_run(tmp_path, run_id) for run_id in ids]
-    reindex(tmp_path)
-    assert [get_run(tmp_path, run_id) for run_id in ids] == before
 
 
 def test_a_killed_run_shows_as_crashed_and_is_no_longer_active(

@@ -19,7 +19,7 @@ from codetune.errors import UserError
 from codetune.runlog.store.database import Place, engine
 
 if TYPE_CHECKING:
-    from codetune.machine import Load
+    from codetune.machine import Load, Sampler
 
 FLUSH_SECONDS = 1.0
 FLUSH_RECORDS = 500
@@ -79,20 +79,29 @@ class Flusher:
             self._flush(in_pieces=False)
 
     def _work(self) -> None:
-        from codetune.machine import Sampler
-
-        sampler, sampled = Sampler(self._visible), time.monotonic()
+        sampler, sampled = self._sampler(), time.monotonic()
         while not self._stopping.is_set():
             self._wake.wait(FLUSH_SECONDS)
             self._wake.clear()
             if self._stopping.is_set():
                 return
-            if time.monotonic() - sampled >= SAMPLE_SECONDS:
+            if sampler is not None and time.monotonic() - sampled >= SAMPLE_SECONDS:
                 sampled = time.monotonic()
                 with suppress(UserError, OSError):  # a full disk is for the run itself to tell
                     self._record(sampler.sample())
             if self._flush(in_pieces=True):
                 self._catch_up()
+
+    def _sampler(self) -> Sampler | None:
+        """None where the process table cannot be read, in some sandboxes."""
+        import psutil
+
+        from codetune.machine import Sampler
+
+        try:
+            return Sampler(self._visible)
+        except (psutil.Error, OSError):
+            return None
 
     def _flush(self, *, in_pieces: bool) -> bool:
         """Indexes what is new; False when the database did not take it, or not all of it."""
