@@ -68,7 +68,7 @@ class Checkout:
         run = note.name.split(".")[1]
         seen: dict[str, Any] = json.loads(note.read_text())
         journal = self.root / "logs" / "runs" / run / "events.jsonl"
-        until(lambda: "train_loss" in journal.read_text(), "a step is logged")
+        until(lambda: '"metric","key":"train_loss"' in journal.read_text(), "a step is logged")
         return {**seen, "run": run, "said": done.stderr}
 
 

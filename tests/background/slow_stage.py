@@ -33,6 +33,8 @@ def run(config: TrainConfig, log: Run) -> stage.Report:
     note.with_suffix(".tmp").write_text(json.dumps(seen))
     note.with_suffix(".tmp").rename(note)
     log.event("steps_planned", total=config.max_steps, done=0)
+    for key in ("train_loss", "eval_loss"):
+        log.define(key, "nats/token", "lower")
     log.metric("eval_loss", 2.5, 0)
     for step in range(1, config.max_steps + 1):
         time.sleep(float(os.environ.get("STEP_SECONDS", "0.05")))

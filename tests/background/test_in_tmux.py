@@ -35,7 +35,7 @@ def test_open_look_ask_and_end(checkout: Checkout) -> None:
     assert seen["cwd"] == str(checkout.root)
     windows = checkout.tmux("list-windows", "-t", "codetune-mine", "-F", "#{window_name}")
     assert windows.split() == ["train", "gpu", "tensorboard"]
-    assert "this is step 1\n" in checkout.screen("codetune-mine:train")
+    until(lambda: "this is step 1\n" in checkout.screen("codetune-mine:train"), "it is shown")
     assert "tensorboard was here" in checkout.screen("codetune-mine:tensorboard")
     assert "Pane is dead (status 7" in checkout.screen("codetune-mine:gpu")
 

@@ -35,6 +35,10 @@ def planned(total: Any = 100, done: Any = 0) -> Record:
     return {"ts": START, "kind": "event", "name": "steps_planned", "fields": fields}
 
 
+def defined(key: str) -> Record:
+    return {"ts": START, "kind": "define", "key": key, "unit": "", "direction": "lower"}
+
+
 def metric(step: int, value: float | None, key: str = "train_loss", ms: int = 0) -> Record:
     at = {"ts": START + (ms or step * 1000), "kind": "metric", "key": key, "version": 1}
     return {**at, "step": step, "value": value}
@@ -58,6 +62,7 @@ def test_step_losses_and_time_left(tmp_path: Path) -> None:
         created(),
         started(),
         planned(),
+        *map(defined, ("train_loss", "eval_loss")),
         metric(0, 3.0, "eval_loss", ms=500),
         *steps,
         metric(10, 1.5, "eval_loss", ms=10_000),
@@ -142,13 +147,21 @@ def test_no_journal_and_none_that_tells(tmp_path: Path) -> None:
     "damaged",
     [
         {"kind": "metric", "key": "train_loss"},
-        {"kind": "metric", "key": "train_loss", "step": None, "value": 1.0, "ts": 1},
+        {"kind": "metric", "key": "train_loss", "step": 3, "ts": 1},
         {"kind": "started", "process": 7},
         {"kind": "finished"},
     ],
 )
 def test_a_damaged_record_is_no_traceback(tmp_path: Path, damaged: Record) -> None:
     assert progress_of(write(tmp_path, created(), started(), planned(), damaged)) is None
+
+
+@pytest.mark.parametrize("place", [{"step": None}, {"step": "3"}, {"ts": None}])
+def test_a_damaged_step_is_passed_over(tmp_path: Path, place: Record) -> None:
+    damaged = metric(9, 1.0) | place
+    journal = write(tmp_path, created(), started(), planned(), metric(4, 1.0), damaged)
+    found = progress_of(journal)
+    assert found is not None and found.step == 4
 
 
 @pytest.mark.parametrize("fields", [None, {}, {"total": "many", "done": 0}, {"total": 5}, [1]])

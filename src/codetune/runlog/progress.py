@@ -45,24 +45,24 @@ def progress_of(journal: Path, now: int | None = None) -> Progress | None:
     head = list(_head(journal))
     tail = _tail(journal, head[-1].end if head else 0)
     try:
-        return _progress(head, tail, now_ms() if now is None else now)
-    except (KeyError, TypeError, AttributeError):
+        run = row_of(chain(head, tail))
+    except (KeyError, TypeError):
         return None  # damaged: what it was cannot be known
+    if run is None:
+        return None
+    return _progress(run, head, tail, now_ms() if now is None else now)
 
 
 def _progress(
-    head: Sequence[events.Record], tail: Sequence[events.Record], now: int
-) -> Progress | None:
-    run = row_of(chain(head, tail))
-    if run is None:
-        return None
+    run: RunRow, head: Sequence[events.Record], tail: Sequence[events.Record], now: int
+) -> Progress:
     planned = next((record for record in head if _is_plan(record)), None)
     plan = planned.fields["fields"] if planned else {}
-    steps = [r.fields for r in chain(head, tail) if r.fields.get("key") == LOSS]
+    steps = [record.fields for record in chain(head, tail) if _is_step(record)]
     total, left = plan.get("total"), None
     if run.status == "running" and total is not None and steps:
         left = _seconds_left(_first_step(steps, planned), steps[-1], total, now)
-    step = int(steps[-1]["step"]) if steps else plan.get("done")
+    step = steps[-1]["step"] if steps else plan.get("done")
     return Progress(run, step, total, _last(run, LOSS), _last(run, EVAL_LOSS), left)
 
 
@@ -72,7 +72,7 @@ def _head(journal: Path) -> Iterator[events.Record]:
     for record in events.read(journal):
         yield record
         planned = planned or _is_plan(record)
-        if record.end > _HEAD or (planned and record.fields.get("key") == LOSS):
+        if record.end > _HEAD or (planned and _is_step(record)):
             return
 
 
@@ -81,10 +81,18 @@ def _tail(journal: Path, start: int) -> list[events.Record]:
     size, length = journal.stat().st_size, _TAIL
     while True:
         found = list(events.read(journal, max(start, size - length)))
-        keys = {record.fields.get("key") for record in found}
+        keys = {record.fields.get("key") for record in found if record.kind == "metric"}
         if {LOSS, EVAL_LOSS} <= keys or length >= min(size - start, _LONGEST_TAIL):
             return found
         length *= 4
+
+
+def _is_step(record: events.Record) -> bool:
+    """Whether this is a logged training loss, with its step and time."""
+    fields = record.fields
+    if record.kind != "metric" or fields.get("key") != LOSS:
+        return False
+    return isinstance(fields.get("step"), int) and isinstance(fields.get("ts"), int)
 
 
 def _is_plan(record: events.Record) -> bool:
