@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from codetune.doctor.holders import Holder, Look, Watch
 
 _FIRST_SECONDS = 0.1  # so long the processor is watched for the first figure
+_WIDE = 100  # columns
 _LONGEST_NAME, _SHORT_ID = 40, 8  # characters
 _COLUMNS = ("gpu", "run", "id", "stage", "step", "pid", "user", "GiB", "RAM")
 
@@ -50,7 +51,8 @@ def _act(options: argparse.Namespace) -> None:
     if options.json:
         console.emit(json.dumps(asdict(watch.look(wait=_FIRST_SECONDS)), indent=1))
     elif options.once or not sys.stdout.isatty():
-        console.stdout().print(_drawn(watch.look(wait=_FIRST_SECONDS)), soft_wrap=False)
+        screen = console.stdout()
+        screen.print(_drawn(watch.look(wait=_FIRST_SECONDS), screen.width), soft_wrap=False)
     else:
         _watch(watch, options.interval)
 
@@ -65,7 +67,7 @@ def _watch(watch: "Watch", interval: float) -> None:
         with Live(console=screen, auto_refresh=False) as live:
             wait: float | None = _FIRST_SECONDS
             while True:
-                live.update(_drawn(watch.look(wait=wait)), refresh=True)
+                live.update(_drawn(watch.look(wait=wait), screen.width), refresh=True)
                 wait = None
                 time.sleep(interval)
     except stage.Terminated:
@@ -74,14 +76,15 @@ def _watch(watch: "Watch", interval: float) -> None:
         return
 
 
-def _drawn(seen: "Look") -> "RenderableType":
-    """GPUs, the line of the machine, then processes and runs."""
+def _drawn(seen: "Look", width: int) -> "RenderableType":
+    """GPUs, the line of the machine, then processes and runs, for a terminal so wide."""
     from rich.console import Group
     from rich.text import Text
 
     from codetune.machine import picture
 
-    gpus = picture.gpu_table(seen.gpus) if seen.gpus else Text(f"no GPU: {seen.reason}")
+    bar = 16 if width >= _WIDE else 8
+    gpus = picture.gpu_table(seen.gpus, bar=bar) if seen.gpus else Text(f"no GPU: {seen.reason}")
     parts: list[RenderableType] = [gpus, Text(picture.host_line(seen.machine))]
     if seen.processes:
         held = [_cells(holder) for holder in seen.processes]

@@ -58,8 +58,9 @@ def test_a_killed_run_is_named_with_what_to_do(tmp_path: Path) -> None:
     assert (work.what, work.found, work.todo) == ("runs at work", "0", "")
     assert stale.found == "full (train)"
     assert stale.meaning.startswith("recorded as running, but pid ")
-    assert f"./scripts.sh runs rm {run_id}" in stale.todo
-    assert "goes on from its last checkpoint" in stale.todo
+    again, forget = stale.todo.splitlines()
+    assert "from its last checkpoint" in again and again.endswith(f"runs show {run_id[-8:]}")
+    assert forget == f"or forget it: ./scripts.sh runs rm {run_id[-8:]}"
 
 
 def test_a_run_at_work_is_not_stale(tmp_path: Path) -> None:

@@ -39,18 +39,24 @@ def test_the_largest_runs_come_first_with_their_checkpoints(tmp_path: Path) -> N
         tmp_path, stage="train", name="my run", config={}, differences={}, argv=["train"]
     )
     log.finish("finished", "")
+    assert "logs/runs" not in str(list(disk_by_run(tmp_path))), "a few KiB are not worth a line"
+    filled(tmp_path / "logs/runs" / log.id / "uncommitted.patch", 1.5)
     found = list(disk_by_run(tmp_path))
-    assert [finding.what for finding in found[:3]] == ["runs", "outputs/full", "outputs/small"]
-    assert found[0].found == "6.5 MiB in 3 folders"
+    assert [finding.what for finding in found[:3]] == [
+        "runs",
+        "outputs/full",
+        f"logs/runs/{log.id} (my run)",
+    ]
+    assert found[0].found == "8.0 MiB in 3 folders"
     assert found[0].meaning.startswith("5.0 MiB of it checkpoints; one more like the largest needs")
     assert found[1].found == "6.0 MiB" and found[1].meaning == "5.0 MiB of it checkpoints"
-    assert found[3].what == f"logs/runs/{log.id} (my run)"
+    assert found[2].found == "1.5 MiB"
     assert not any(finding.todo for finding in found), "a few MiB are no problem"
 
 
 def test_only_ten_are_shown(tmp_path: Path) -> None:
     for number in range(12):
-        filled(tmp_path / f"outputs/run{number:02}/a", 0.1 * (number + 1))
+        filled(tmp_path / f"outputs/run{number:02}/a", 1 + 0.1 * number)
     found = list(disk_by_run(tmp_path))
     assert len(found) == 11 and found[0].found.endswith("in 12 folders")
     assert found[1].what == "outputs/run11" and found[10].what == "outputs/run02"

@@ -15,7 +15,7 @@ from codetune.errors import UserError
 from codetune.runlog import RunRow
 from codetune.runlog.store import database, revision
 
-_SHOWN = 5
+_SHOWN, _SHORT = 5, 8  # runs, and characters of an id
 _UPGRADE = "./scripts.sh runs upgrade"
 
 
@@ -34,12 +34,12 @@ def stale_runs(root: Path) -> Iterator[Finding]:
 
 
 def _stale(row: RunRow) -> Finding:
-    again = f"./scripts.sh runs show {row.id} has its command line"
-    if row.stage == "train":
-        again += ": the same command goes on from its last checkpoint"
-    todo = f"{again}; or ./scripts.sh runs rm {row.id}"
     where = f"pid {row.process.pid}" if row.process else "its process"
     meaning = f"recorded as running, but {where} is gone"
+    short = row.id[-_SHORT:]
+    resumed = ", to go on from its last checkpoint" if row.stage == "train" else ""
+    again = f"give its command again{resumed}: ./scripts.sh runs show {short}"
+    todo = f"{again}\nor forget it: ./scripts.sh runs rm {short}"
     return Finding("stale run", f"{row.name} ({row.stage})", meaning, todo)
 
 

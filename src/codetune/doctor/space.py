@@ -15,6 +15,7 @@ from codetune.runlog.local import row_of
 GIB = 2**30
 PRUNE = "./scripts.sh runs prune"
 _LARGEST = 10
+_SMALL = 2**20  # bytes; what is below is not worth a line
 _CHECKPOINTS = "checkpoints"
 _MANY_GIB = 5  # of checkpoints, that are worth a word
 
@@ -44,7 +45,7 @@ def disk_by_run(root: Path) -> Iterator[Finding]:
     wanted = checkpoints > _MANY_GIB * GIB or free < used[0].size
     found = f"{_size(whole)} in {len(used)} folders"
     yield Finding("runs", found, meaning, todo if wanted else "")
-    for folder in used[:_LARGEST]:
+    for folder in (folder for folder in used[:_LARGEST] if folder.size >= _SMALL):
         part = f"{_size(folder.checkpoints)} of it checkpoints" if folder.checkpoints else ""
         yield Finding(_named(root, folder.path), _size(folder.size), part)
 

@@ -15,14 +15,13 @@ if TYPE_CHECKING:
     from codetune.machine.host import Host
 
 _GIB = 2**30
-_BAR = 8  # characters
 # NVIDIA's GPUs begin to slow down between 83 and 90 deg C.
 _HEAT = ((83, "bold red"), (75, "dark_orange"), (60, "yellow"), (0, "green"))
 _FULL = ((95, "red"), (80, "yellow"), (0, "green"))  # percent
 
 
-def gpu_table(gpus: Sequence[Gpu]) -> Table:
-    """One row a GPU: memory and utilisation with bars, power, temperature."""
+def gpu_table(gpus: Sequence[Gpu], *, bar: int = 8) -> Table:
+    """One row a GPU: memory and utilisation with bars of so many characters, power, temperature."""
     from rich.text import Text
 
     table = plain_table(["", "GPU", "memory GiB", "", "busy", "", "power W", "temp"])
@@ -36,9 +35,9 @@ def gpu_table(gpus: Sequence[Gpu]) -> Table:
         table.add_row(
             str(gpu.index),
             Text(console.clean(short_name(gpu.name))),
-            _bar(share),
+            _bar(share, bar),
             f"{gib(gpu.memory_used)}/{gib(gpu.memory_total)}",
-            _bar(gpu.utilisation),
+            _bar(gpu.utilisation, bar),
             known(gpu.utilisation, " %"),
             f"{_rounded(gpu.power)}/{_rounded(gpu.power_limit)}",
             _styled(heat, _HEAT, gpu.temperature),
@@ -56,8 +55,10 @@ def host_line(host: Host) -> str:
     )
 
 
-def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, yielding: str) -> Table:
-    """A table with one line a row: the column `yielding` gives way where the terminal is narrow."""
+def text_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, yielding: Collection[str]
+) -> Table:
+    """A table with one line a row; the columns `yielding` give way where a terminal is narrow."""
     from rich.text import Text
 
     table = plain_table(columns)
@@ -98,13 +99,13 @@ def _rounded(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f}"
 
 
-def _bar(percent: float | None) -> RenderableType:
+def _bar(percent: float | None, width: int) -> RenderableType:
     from rich.progress_bar import ProgressBar
 
     if percent is None:
         return ""
     style = _style(_FULL, percent)
-    return ProgressBar(100, percent, _BAR, complete_style=style, finished_style=style)
+    return ProgressBar(100, percent, width, complete_style=style, finished_style=style)
 
 
 def _styled(text: str, scale: tuple[tuple[int, str], ...], value: float | None) -> RenderableType:
