@@ -1,95 +1,141 @@
-"""Look at past and present runs.
+"""Look at past and present runs: which there are, what one was, how several differ.
 
-    runs.py list                   the newest runs: what, when, how it ended, key figures
-    runs.py show RUN               one run in full; RUN is its name, or a part of its id
-    runs.py list --stage train --json | jq .
+    runs.py list --stage train --where 'eval_loss<1.2' --sort eval_loss
+    runs.py show                        the newest run; or a name, an id, either end of an id
+    runs.py metrics mine --metric eval_loss --json
+    runs.py compare mine other          only what differs, and their curves in one plot
+    runs.py diff mine                   what was not committed when it ran; of two, how they differ
+    runs.py sql 'SELECT stage, count(*) FROM run GROUP BY stage'
 
-In: the run log under logs/ (or DATABASE_URL). Out: tables on the terminal, with --json data on
-standard output. Looking is not a stage: it takes no config and is not recorded as a run, so
-this script has a small main of its own instead of `stage.main`.
+also: runs tag, note, rm, prune, export, reindex, upgrade, lineage and watch (docs/runs.md)
+
+In: the run log under logs/ (or DATABASE_URL). Out: tables or, with --json, data on standard
+output. Looking is no stage: it takes no config and is not recorded as a run.
 """
 
-import argparse
-import json
+import functools
 import os
-from collections.abc import Sequence
-from dataclasses import asdict
+import sys
+from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from codetune import console, stage
-from codetune.errors import UserError
 
 if TYPE_CHECKING:
-    from codetune.runlog.reading.details import RunDetails
+    from codetune.config import Parser
+    from codetune.runlog.reading.answers import Answer
+
+MOST = 10_000  # runs or rows of one answer
+ROOT = Path()
+RUN: dict[str, Any] = {"metavar": "RUN", "help": "name, id, or beginning or end of an id"}
+ALL: dict[str, Any] = {"dest": "everything", "action": "store_true"}
+KEYS: dict[str, Any] = {"nargs": "+", "action": "extend", "default": [], "metavar": "KEY"}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Shows what was asked for; returns the exit code."""
-    options = _parser().parse_args(argv)
-    stage.load_environment()
-    try:
-        _list(options) if options.verb == "list" else _show(options)
-    except UserError as problem:
-        console.fail(problem)
-        return stage.USER
-    return stage.DONE
+def _parser() -> "Parser":
+    parser = stage.question(__doc__)
+    verbs = parser.add_subparsers(
+        dest="verb", required=True, metavar="list|show|metrics|compare|diff|sql"
+    )
 
+    one = verbs.add_parser("list", help="the newest runs, or those that fit")
+    one.add_argument("--stage", help="only runs of this stage, such as train")
+    one.add_argument("--status", help="only runs with this status, such as crashed")
+    where = "such as 'eval_loss<1.2', 'created>7d' or tag=best; all of them must hold"
+    one.add_argument("--where", action="append", default=[], metavar="EXPR", help=where)
+    one.add_argument("--sort", default="", metavar="KEY", help="lowest first; -KEY: highest first")
+    one.add_argument("--reverse", action="store_true", help="the other way round")
+    one.add_argument("--columns", **KEYS, help="facts, knobs or metrics to show")
+    one.add_argument("--tree", action="store_true", help="runs below the one that started them")
+    one.add_argument("--limit", type=_count, default=20, metavar="N", help="at most so many (20)")
 
-def _parser() -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="list|show")
-    listing = verbs.add_parser("list", help="the newest runs")
-    listing.add_argument("--stage", help="only runs of this stage, such as train")
-    listing.add_argument("--limit", type=int, default=20, help="at most so many (20)")
-    listing.add_argument("--json", action="store_true", help="as JSON on standard output")
-    showing = verbs.add_parser("show", help="one run in full")
-    showing.add_argument("run", metavar="RUN", help="name, id, or beginning or end of an id")
-    showing.add_argument("--metric", help="the metric whose curve is drawn (a loss)")
-    showing.add_argument("--json", action="store_true", help="as JSON on standard output")
+    one = verbs.add_parser("show", help="one run in full; the newest when none is named")
+    one.add_argument("run", nargs="?", **RUN)
+    one.add_argument(
+        "--all",
+        dest="everything",
+        action="store_true",
+        help="also knobs at their defaults, old events",
+    )
+    one.add_argument("--metric", **KEYS, help="draw these instead of the losses")
+    png = "write the curves as PNG (logs/runs/<id>/curves.png)"
+    one.add_argument("--png", nargs="?", const="", metavar="FILE", help=png)
+
+    one = verbs.add_parser("metrics", help="figures of a run, or every point")
+    one.add_argument("run", nargs="?", **RUN)
+    one.add_argument("--metric", **KEYS, help="the points of these")
+
+    one = verbs.add_parser("compare", help="2 to 8 runs side by side, with only what differs")
+    one.add_argument("runs", nargs="+", **RUN)
+    one.add_argument("--all", **ALL, help="also what is the same")
+    one.add_argument("--metric", **KEYS, help="draw these instead of a loss")
+    one.add_argument("--png", metavar="FILE", help="write the curves as PNG")
+
+    one = verbs.add_parser("diff", help="what was not committed, or how two runs differ")
+    one.add_argument("runs", nargs="+", **RUN)
+
+    one = verbs.add_parser("sql", help="ask in SQL; without a statement: tables and columns")
+    one.add_argument("statement", nargs="?", help="one SELECT")
+    one.add_argument("--limit", type=_count, default=1000, metavar="N", help="rows (1000)")
+
+    for name, verb in verbs.choices.items():
+        verb.set_defaults(act=_sql if name == "sql" else _ask)
+        verb.add_argument("--json", action="store_true", help="as JSON on standard output")
     return parser
 
 
-def _list(options: argparse.Namespace) -> None:
-    from codetune.runlog.reading.queries import list_runs
-    from codetune.runlog.reading.tables import run_table
+def _ask(options: Namespace) -> None:
+    """Answers what is a question to the run log."""
+    from codetune.runlog.reading import answers, queries
 
+    flags = {k: v for k, v in vars(options).items() if k not in ("verb", "act", "json")}
     url = os.environ.get("DATABASE_URL")
-    rows = list_runs(Path.cwd(), stage=options.stage, limit=options.limit, database_url=url)
-    if options.json:
-        console.emit(json.dumps([asdict(row) for row in rows], indent=1))
-    elif rows:
-        console.draw(run_table("runs", rows))
+    if options.verb == "list" and queries.nothing_ran(ROOT, url):
+        return _tell(answers.of_data([], lambda _: [], ["no runs yet"]), as_json=options.json)
+    with queries.reading(ROOT, url) as connection:
+        answer = answers.QUESTIONS[options.verb](answers.Log(connection, ROOT), **flags)
+        return _tell(answer, as_json=options.json)
+
+
+def _sql(options: Namespace) -> None:
+    """Answers a statement of the user's own, or says what can be asked for."""
+    from codetune.runlog.reading import answers, queries, statement
+
+    found, url = statement.tables(), os.environ.get("DATABASE_URL")
+    if options.statement is not None:
+        with queries.reading(ROOT, url):  # brings the tables up to date
+            pass
+        found = statement.ask(ROOT, options.statement, limit=options.limit, database_url=url)
+    notes = [f"cut after {options.limit} rows; --limit takes more"] if found.more else []
+    lines = functools.partial(statement.answer_lines, found)
+    _tell(answers.of_data(found.as_dicts(), lines, notes), as_json=options.json)
+
+
+def _tell(answer: "Answer", *, as_json: bool) -> None:
+    """Answers on standard output, with what is said beside it on standard error."""
+    out = console.stdout()
+    if as_json:
+        for piece in answer.pieces():
+            console.emit(piece)
     else:
-        console.say("no runs yet" + (f" of {options.stage}" if options.stage else ""))
+        for line in answer.lines(out.width if out.is_terminal else None):
+            console.emit(line) if isinstance(line, str) else out.print(line, soft_wrap=True)
+    for note in answer.notes:
+        console.say(note)
 
 
-def _show(options: argparse.Namespace) -> None:
-    from codetune.runlog.reading.queries import get_run
-    from codetune.runlog.reading.tables import detail_tables
-
-    run = get_run(Path.cwd(), options.run, database_url=os.environ.get("DATABASE_URL"))
-    if options.json:
-        console.emit(json.dumps(asdict(run), indent=1))
-        return
-    for table in detail_tables(run):
-        console.draw(table)
-    _show_curve(run, options.metric)
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST:
+        raise ArgumentTypeError(f"{text!r} is no number from 1 to {MOST:,}")
+    return int(text)
 
 
-def _show_curve(run: "RunDetails", wanted: str | None) -> None:
-    """Draws the metric that was asked for, or a loss, or whatever has a curve."""
-    from codetune.runlog.reading.curve import drawn
-
-    curves = {metric.key: metric.curve for metric in run.metrics if metric.curve}
-    if wanted and wanted not in curves:
-        known = ", ".join(curves) or "none"
-        raise UserError(f"--metric: {wanted!r} has no curve in this run; those that have: {known}")
-    losses = sorted((key for key in curves if "loss" in key), key=len)
-    for key in [wanted] if wanted else [*losses, *curves][:1]:
-        console.say("\n".join([f"{key} by step", *drawn(curves[key])]))
+def _joined(words: list[str]) -> list[str]:
+    """The command line with `--sort -KEY` as one word: else argparse takes -KEY for a flag."""
+    at = next((n for n, word in enumerate(words[:-1]) if word == "--sort"), None)
+    return words if at is None else [*words[:at], f"--sort={words[at + 1]}", *words[at + 2 :]]
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(stage.answer(_parser(), _joined(sys.argv[1:])))

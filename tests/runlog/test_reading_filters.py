@@ -91,6 +91,10 @@ def test_any_text_is_a_condition_or_refused(text: str) -> None:
     assert text.strip()[0] in (found.key[:1], "'", '"')
 
 
+def test_bytes_that_are_no_text_are_replaced() -> None:
+    assert parsed("name=\udcff").value == "?"
+
+
 def test_none_is_a_word_only_without_quotes() -> None:
     assert parsed("seed=none").is_none
     assert not parsed("seed='none'").is_none

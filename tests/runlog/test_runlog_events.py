@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codetune.runlog import events
-from codetune.runlog.reading.curve import drawn
 
 
 def test_records_carry_their_place_and_reading_goes_on_from_any_of_them(tmp_path: Path) -> None:
@@ -87,22 +86,3 @@ def test_defaults_of_nested_knobs_are_found() -> None:
     found = events.flat_params(config, told)
     assert found["lora.r"] == {"text": "16", "num": 16.0, "default": "8"}
     assert found["lora.alpha"]["default"] == "null"
-
-
-def test_a_curve_falls_from_the_upper_left_to_the_lower_right() -> None:
-    points = [(step, float(100 - step)) for step in range(101)]
-    lines = drawn(points, width=20, height=5)
-    assert len(lines) == 7
-    body = [line.partition("|")[2] for line in lines[:5]]
-    assert body[0].index("*") == 0
-    assert body[-1].rindex("*") == 19
-    firsts = [line.index("*") for line in body]
-    assert firsts == sorted(firsts)
-    assert lines[-1].split() == ["0", "100"]
-
-
-def test_a_flat_curve_is_one_line_and_a_point_none() -> None:
-    flat = drawn([(0, 1.0), (10, 1.0)], width=10, height=3)
-    assert [line.count("*") for line in flat] == [0, 2, 0, 0, 0]
-    assert drawn([(0, 1.0)]) == []
-    assert drawn([]) == []

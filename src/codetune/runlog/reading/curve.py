@@ -1,32 +1,77 @@
-"""A curve in characters, for terminals."""
+"""Curves in characters, for terminals."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-_DOT = "*"
+from rich.text import Text
+
+from codetune.runlog.reading.figures import number
+from codetune.runlog.reading.layout import one_line
+from codetune.runlog.reading.points import Bucket, Curve
+
+# Told apart without colour, too. The first is the faintest: behind it lies the noisiest curve.
+_MARKS = ".o+x*#@%"
+_COLOURS = ("cyan", "yellow", "green", "magenta", "red", "blue", "white", "bright_cyan")
+HEIGHT = 10
+WIDEST = 100  # columns; more of them show nothing that a person can read
+_Cell = tuple[str, str]  # character, style
 
 
-def drawn(points: Sequence[tuple[int, float]], *, width: int = 60, height: int = 8) -> list[str]:
-    """The lines of a small plot of (step, value) points in order of step; none for under two.
+def plotted(curves: Mapping[str, Curve], width: int, height: int = HEIGHT) -> list[Text]:
+    """The lines of one plot of all curves over steps, `width` columns wide, with a legend.
 
-    A column shows the mean of its points; the labels are the highest and lowest of these means.
+    A bucket is drawn from its lowest to its highest value, so that no spike is lost; later curves
+    are drawn over earlier ones. No lines for no curves.
     """
-    if len(points) < 2:
+    buckets = [bucket for curve in curves.values() for bucket in curve]
+    if not buckets:
         return []
-    first, last = points[0][0], points[-1][0]
-    span = max(1, last - first)
-    columns: dict[int, list[float]] = {}
-    for step, value in points:
-        columns.setdefault((step - first) * (width - 1) // span, []).append(value)
-    means = {column: sum(values) / len(values) for column, values in columns.items()}
-    low, high = min(means.values()), max(means.values())
-    grid = [[" "] * width for _ in range(height)]
-    for column, mean in means.items():
-        share = (high - mean) / (high - low) if high > low else 0.5
-        grid[round(share * (height - 1))][column] = _DOT
-    labels = {0: f"{high:.4g}", height - 1: f"{low:.4g}"}
-    side = max(len(label) for label in labels.values())
-    rows = [f"{labels.get(n, ''):>{side}} |{''.join(row).rstrip()}" for n, row in enumerate(grid)]
-    steps = f"{first}{last:>{width - len(str(first))}}"
-    return [*rows, f"{'':>{side}} +{'-' * width}", f"{'':>{side}}  {steps}"]
+    top, bottom = max(b.high for b in buckets), min(b.low for b in buckets)
+    first, last = min(b.step for b in buckets), max(b.step for b in buckets)
+    labels = [number(top), *[""] * (height - 2), number(bottom)]
+    side = max(len(label) for label in labels)
+    inner = max(width - side - 2, 10)
+    grid: list[list[_Cell]] = [[(" ", "")] * inner for _ in range(height)]
+    for curve, mark in zip(curves.values(), _marks(len(curves)), strict=True):
+        for bucket in curve:
+            column = (bucket.step - first) * (inner - 1) // max(1, last - first)
+            for row in _rows(bucket, bottom, top, height):
+                grid[row][column] = mark
+    lines = [_line(f"{label:>{side}} |", row) for label, row in zip(labels, grid, strict=True)]
+    axis = Text(f"{'':>{side}} +{'-' * inner}", style="dim")
+    steps = Text(f"{'':>{side}}  {first}{last:>{max(inner - len(str(first)), 0)}}", style="dim")
+    return [*lines, axis, steps, _legend(list(curves), " " * (side + 2))]
+
+
+def _marks(count: int) -> Sequence[_Cell]:
+    """A character and a colour for each of `count` curves."""
+    marks = [(_MARKS[n % len(_MARKS)], _COLOURS[n % len(_COLOURS)]) for n in range(count)]
+    return marks if count > 1 else [("*", _COLOURS[0])]
+
+
+def _rows(bucket: Bucket, bottom: float, top: float, height: int) -> Iterator[int]:
+    """The rows that a bucket covers, the highest value in row 0."""
+    # By halves: the distance of two finite numbers may not be finite.
+    span = top / 2 - bottom / 2
+    if span == 0:
+        yield height // 2
+        return
+    upper, lower = ((top / 2 - value / 2) / span for value in (bucket.high, bucket.low))
+    yield from range(round(upper * (height - 1)), round(lower * (height - 1)) + 1)
+
+
+def _line(label: str, row: Sequence[_Cell]) -> Text:
+    line = Text(label, style="")
+    for mark, style in row:
+        line.append(mark, style=style or None)
+    line.rstrip()
+    return line
+
+
+def _legend(names: Sequence[str], indent: str) -> Text:
+    legend = Text(indent)
+    for name, (mark, style) in zip(names, _marks(len(names)), strict=True):
+        legend.append(f"{mark} {one_line(name)}   ", style=style)
+    legend.rstrip()
+    return legend

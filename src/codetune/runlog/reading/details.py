@@ -6,13 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Connection, select
+from sqlalchemy import Column, Connection, func, select
 
 from codetune.runlog.local import RunRow
 from codetune.runlog.reading.rows import rows_of
 from codetune.runlog.store import schema
-
-_POINTS = 400
 
 
 @dataclass(frozen=True)
@@ -29,20 +27,27 @@ class Summary:
     """A metric over a run, in the order logged. None stands for a number that was not finite."""
 
     key: str
+    version: int
     unit: str
     direction: str
     first: float | None
     last: float | None
     min: float | None
     max: float | None
+    min_step: int | None  # of the first point that was as low
+    max_step: int | None
     steps: int  # the highest
     count: int
-    curve: tuple[tuple[int, float], ...]  # (step, value), at most about 400 points
 
     @property
     def best(self) -> float | None:
         """The lowest or highest value, whichever is better; the last where neither is."""
         return {"lower": self.min, "higher": self.max}.get(self.direction, self.last)
+
+    @property
+    def best_step(self) -> int | None:
+        """The step of the best value; None where neither direction is better."""
+        return {"lower": self.min_step, "higher": self.max_step}.get(self.direction)
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,26 @@ class Event:
     ts: int
     kind: str
     fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a person wrote about a run, at `ts` (ms UTC)."""
+
+    ts: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """The highest of each system sample; None where nothing was sampled."""
+
+    cpu_percent: float | None = None  # of one core
+    rss: int | None = None  # bytes
+    gpu_percent: float | None = None
+    gpu_memory: int | None = None  # bytes
+    gpu_temperature: float | None = None  # degrees Celsius
+    gpu_power: float | None = None  # watts
 
 
 @dataclass(frozen=True)
@@ -68,17 +93,23 @@ class RunDetails:
     params: tuple[Param, ...]
     metrics: tuple[Summary, ...]
     tags: tuple[str, ...]
+    notes: tuple[Note, ...]
     events: tuple[Event, ...]
-    peak_rss: int | None
+    peaks: Peaks
     children: tuple[RunRow, ...]
+
+    @property
+    def peak_rss(self) -> int | None:
+        """The most memory the process held, in bytes; None where it was never sampled."""
+        return self.peaks.rss
 
 
 def details_of(connection: Connection, run_id: str) -> RunDetails:
     """Everything about the run with this id."""
     run = connection.execute(select(schema.run).where(schema.run.c.id == run_id)).one()
-    metrics = list(_metrics(connection, run_id))
     children = select(schema.run).where(schema.run.c.parent_id == run_id).order_by(schema.run.c.id)
     facts = select(schema.env_snapshot.c.facts).where(schema.env_snapshot.c.hash == run.env_hash)
+    tags = select(schema.tag.c.text).where(schema.tag.c.run_id == run_id)
     return RunDetails(
         row=rows_of(connection, select(schema.run).where(schema.run.c.id == run_id))[0],
         version=run.stage_version,
@@ -88,47 +119,52 @@ def details_of(connection: Connection, run_id: str) -> RunDetails:
         diff_sha256=run.git_diff_sha256,
         environment=connection.execute(facts).scalar() or {},
         params=_params(connection, run_id),
-        metrics=tuple(metrics),
-        tags=tuple(_column(connection, schema.tag.c.text, run_id)),
+        metrics=tuple(_metrics(connection, run_id)),
+        tags=tuple(sorted(connection.execute(tags).scalars())),
+        notes=_notes(connection, run_id),
         events=_events(connection, run_id),
-        peak_rss=max(_column(connection, schema.system_sample.c.rss, run_id), default=None),
+        peaks=_peaks(connection, run_id),
         children=tuple(rows_of(connection, children)),
     )
 
 
 def _metrics(connection: Connection, run_id: str) -> Iterator[Summary]:
     table, key = schema.series, schema.metric_key
-    columns = [table.c[name] for name in ("first", "last", "min", "max", "steps", "count")]
-    wanted = select(table.c.id, key.c.key, key.c.unit, key.c.direction, *columns).join(key)
-    for row in connection.execute(wanted.where(table.c.run_id == run_id).order_by(key.c.key)):
-        facts = dict(row._mapping)
-        series_id = facts.pop("id")
-        curve = _curve(connection, series_id) if facts["count"] > 1 else ()
-        yield Summary(**facts, curve=curve)
-
-
-def _curve(connection: Connection, series_id: int) -> tuple[tuple[int, float], ...]:
-    """(step, value) of the finite points, thinned out evenly; the last one is always there."""
-    table = schema.metric
-    finite = (table.c.series_id == series_id) & table.c.value.is_not(None)
-    wanted = select(table.c.step, table.c.value).where(finite).order_by(table.c.step)
-    points = [(step, value) for step, value in connection.execute(wanted)]
-    return tuple(points[:: -max(1, len(points) // _POINTS)][::-1])
+    names = ("first", "last", "min", "max", "min_step", "max_step", "steps", "count")
+    columns = [table.c[name] for name in names]
+    wanted = select(key.c.key, key.c.version, key.c.unit, key.c.direction, *columns).join(key)
+    wanted = wanted.where(table.c.run_id == run_id)
+    found = (Summary(**row) for row in connection.execute(wanted).mappings())
+    yield from sorted(found, key=lambda metric: (metric.key, metric.version))
 
 
 def _params(connection: Connection, run_id: str) -> tuple[Param, ...]:
-    table = schema.param
-    wanted = select(table).where(table.c.run_id == run_id).order_by(table.c.key)
-    return tuple(Param(r.key, r.text, r.default_text) for r in connection.execute(wanted))
+    found = _rows(connection, schema.param.c.key, run_id)
+    return tuple(sorted((Param(r.key, r.text, r.default_text) for r in found), key=_key))
+
+
+def _key(param: Param) -> str:
+    return param.key  # sorted here: servers sort text each by its own rules
 
 
 def _events(connection: Connection, run_id: str) -> tuple[Event, ...]:
-    table = schema.event
-    wanted = select(table).where(table.c.run_id == run_id).order_by(table.c.seq)
-    return tuple(Event(r.ts, r.kind, r.fields) for r in connection.execute(wanted))
+    found = _rows(connection, schema.event.c.seq, run_id)
+    return tuple(Event(r.ts, r.kind, r.fields) for r in found)
 
 
-def _column(connection: Connection, column: Column[Any], run_id: str) -> list[Any]:
-    """The values of one column for a run."""
-    wanted = select(column).where(column.table.c.run_id == run_id).order_by(column)
-    return list(connection.execute(wanted).scalars())
+def _notes(connection: Connection, run_id: str) -> tuple[Note, ...]:
+    return tuple(Note(r.ts, r.text) for r in _rows(connection, schema.note.c.seq, run_id))
+
+
+def _peaks(connection: Connection, run_id: str) -> Peaks:
+    table = schema.system_sample
+    highest = [func.max(table.c[name]).label(name) for name in Peaks.__dataclass_fields__]
+    found = connection.execute(select(*highest).where(table.c.run_id == run_id)).mappings().one()
+    return Peaks(**found)
+
+
+def _rows(connection: Connection, order: Column[Any], run_id: str) -> list[Any]:
+    """The rows of the table of `order` for a run, in that order."""
+    table = order.table
+    wanted = select(table).where(table.c.run_id == run_id).order_by(order)
+    return list(connection.execute(wanted))

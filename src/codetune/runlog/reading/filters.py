@@ -62,6 +62,8 @@ class Span:
 
 def parsed(text: str) -> Condition:
     """The condition that `text` spells; UserError when it is none."""
+    # Bytes of a command line that are no UTF-8 fit no recorded text, and no database takes them.
+    text = text.encode("utf-8", "replace").decode("utf-8")
     found = _CONDITION.fullmatch(text)
     if found is None:
         raise UserError(

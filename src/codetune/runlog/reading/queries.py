@@ -35,7 +35,7 @@ def list_runs(
     place = locate(root, database_url)
     if _is_new(root, place):
         return []
-    with _reading(root, place) as connection:
+    with reading(root, database_url) as connection:
         return rows_of(connection, wanted)
 
 
@@ -43,11 +43,60 @@ def get_run(root: Path, name: str, *, database_url: str | None = None) -> RunDet
     """The run with this id, the newest with this name, or the only one whose id begins or ends
     with it. UserError when there is none, or more than one.
     """
+    with reading(root, database_url) as connection:
+        return details_of(connection, find(connection, name))
+
+
+def nothing_ran(root: Path, database_url: str | None = None) -> bool:
+    """True where there is no run, and no database that could know of one."""
+    return _is_new(root, locate(root, database_url))
+
+
+@contextmanager
+def reading(root: Path, database_url: str | None = None) -> Iterator[Connection]:
+    """A connection for questions, after catching up with the journals.
+
+    UserError when the database cannot be used, or nothing ever ran here.
+    """
     place = locate(root, database_url)
     if _is_new(root, place):
-        raise UserError(f"no run is called {name!r}: there are no runs here yet")
-    with _reading(root, place) as connection:
-        return details_of(connection, _found(connection, name))
+        raise UserError("there are no runs here yet")
+    prepare(place)
+    database = engine(place)
+    try:
+        _catch_up(database, root)
+    except DBAPIError as problem:
+        console.warn(f"{place}: not all runs are up to date ({reason(place, problem.orig)})")
+    try:
+        with transaction(database, read_only=True) as connection:
+            yield connection
+    except DBAPIError as problem:
+        raise unusable(place, problem.orig) from None
+
+
+def find(connection: Connection, name: str | None) -> str:
+    """The id of the run that `name` stands for, as in `get_run`; of the newest run for None."""
+    run = schema.run.c
+    name = name if name is None else console.clean(name)  # as names were when they were recorded
+    if name is None:
+        newest = connection.execute(select(run.id).order_by(run.id.desc()).limit(1)).scalar()
+        if newest is None:
+            raise UserError("there are no runs here yet")
+        return str(newest)
+    exact = select(run.id).where((run.id == name.upper()) | (run.name == name))
+    # Of runs with one name, one that did something tells more than one that found all done.
+    idle = run.status == "up to date"
+    found = connection.execute(exact.order_by(idle, run.id.desc())).scalars().first()
+    if found:
+        return str(found)
+    part = name.upper()
+    near = run.id.startswith(part, autoescape=True) | run.id.endswith(part, autoescape=True)
+    ids = connection.execute(select(run.id).where(near).order_by(run.id.desc())).scalars().all()
+    if len(ids) == 1:
+        return str(ids[0])
+    if not ids:
+        raise UserError(f"no run is called {name!r}; `runs list` shows them")
+    raise UserError(f"{len(ids)} runs have ids like {name!r}; write more of it")
 
 
 def reindex(root: Path, *, database_url: str | None = None) -> int:
@@ -73,40 +122,6 @@ def _is_new(root: Path, place: Place) -> bool:
     return place.file is not None and not place.file.exists() and not run_ids(root)
 
 
-@contextmanager
-def _reading(root: Path, place: Place) -> Iterator[Connection]:
-    """A connection for reading, after catching up with the journals."""
-    prepare(place)
-    database = engine(place)
-    try:
-        _catch_up(database, root)
-    except DBAPIError as problem:
-        console.warn(f"{place}: not all runs are up to date ({reason(place, problem.orig)})")
-    try:
-        with transaction(database, read_only=True) as connection:
-            yield connection
-    except DBAPIError as problem:
-        raise unusable(place, problem.orig) from None
-
-
 def _catch_up(database: Engine, root: Path) -> None:
     for journal in lagging(database, root):
         index_run(database, journal)
-
-
-def _found(connection: Connection, name: str) -> str:
-    run = schema.run.c
-    exact = select(run.id).where((run.id == name.upper()) | (run.name == name))
-    # Of runs with one name, one that did something tells more than one that found all done.
-    idle = run.status == "up to date"
-    found = connection.execute(exact.order_by(idle, run.id.desc())).scalars().first()
-    if found:
-        return str(found)
-    part = name.upper()
-    near = run.id.startswith(part, autoescape=True) | run.id.endswith(part, autoescape=True)
-    ids = connection.execute(select(run.id).where(near).order_by(run.id.desc())).scalars().all()
-    if len(ids) == 1:
-        return str(ids[0])
-    if not ids:
-        raise UserError(f"no run is called {name!r}; `runs list` shows them")
-    raise UserError(f"{len(ids)} runs have ids like {name!r}; write more of it")

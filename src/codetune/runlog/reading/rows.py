@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Select, select
 
 from codetune.runlog.local import RunFile, RunRow, with_liveness
-from codetune.runlog.process import Process
+from codetune.runlog.process import Process, is_alive
 from codetune.runlog.store import schema
 
 
@@ -18,6 +18,27 @@ def rows_of(connection: Connection, wanted: Select[Any]) -> list[RunRow]:
     ids = [row.id for row in found]
     files, metrics = _files(connection, ids), _last_values(connection, ids)
     return [_row(row, tuple(files.get(row.id, ())), metrics.get(row.id, {})) for row in found]
+
+
+def tags_of(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The tags of each of these runs that has any, sorted."""
+    tag = schema.tag.c
+    found: dict[str, tuple[str, ...]] = {}
+    for run_id, text in connection.execute(select(tag.run_id, tag.text).where(tag.run_id.in_(ids))):
+        found[run_id] = (*found.get(run_id, ()), text)
+    return {run_id: tuple(sorted(texts)) for run_id, texts in found.items()}
+
+
+def crashed_ids(connection: Connection) -> list[str]:
+    """The runs that should be running, and whose process is gone."""
+    run = schema.run.c
+    columns = (run.id, run.machine, run.pid, run.pid_started, run.heartbeat_at)
+    started = select(*columns).where(run.status == "running", run.machine.is_not(None))
+    return [
+        row.id
+        for row in connection.execute(started)
+        if not is_alive(Process(row.machine, row.pid, row.pid_started), row.heartbeat_at)
+    ]
 
 
 def _row(row: Any, files: tuple[RunFile, ...], metrics: Mapping[str, float | None]) -> RunRow:
@@ -55,6 +76,7 @@ def _last_values(connection: Connection, ids: list[str]) -> dict[str, dict[str, 
     table, key = schema.series, schema.metric_key
     wanted = select(table.c.run_id, key.c.key, table.c["last"]).join(key)
     found: dict[str, dict[str, float | None]] = {}
-    for run_id, name, last in connection.execute(wanted.where(table.c.run_id.in_(ids))):
+    found_last = wanted.where(table.c.run_id.in_(ids)).order_by(key.c.key, key.c.version)
+    for run_id, name, last in connection.execute(found_last):
         found.setdefault(run_id, {})[name] = last
     return found

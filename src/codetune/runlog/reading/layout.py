@@ -1,0 +1,158 @@
+"""Tables of untrusted text that fit their terminal, and are whole where nobody sees them cut.
+
+`console.show` folds what is too long; here a row can stay on one line, as a list of runs must.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
+
+from codetune.console import clean
+
+_GAP = "  "
+_PADDED = 60  # where nothing is cut, shorter cells are filled up to so many columns at most
+_MOST_LINES = 10  # of one cell; a name may have thousands of characters
+_NARROWEST = 8  # a column that may be cut or folded keeps so much
+STATUS_STYLES = {
+    "running": "cyan",
+    "finished": "green",
+    "up to date": "green",
+    "created": "dim",
+    "interrupted": "yellow",
+    "refused": "yellow",
+    "failed": "red",
+    "crashed": "bold red",
+}
+Style = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Column:
+    """How a column is drawn: what is too wide is cut, or folded, or (neither) never shortened."""
+
+    name: str
+    right: bool = False
+    cut: bool = False
+    fold: bool = False
+    most: int = 10_000  # so wide at most on a terminal, if it may be shortened
+    style: Style | None = None  # of a cell, by its text
+
+
+def status_style(status: str) -> str:
+    """The colour of a status; none for other words."""
+    return STATUS_STYLES.get(status.partition(":")[0], "")
+
+
+def one_line(text: object) -> str:
+    """`text` without control characters, and with every stretch of space as one blank."""
+    return " ".join(clean(text).split())
+
+
+def drawn(
+    columns: Sequence[Column], rows: Sequence[Sequence[object]], width: int | None
+) -> list[Text]:
+    """The lines of a table for a terminal of `width` columns, or whole lines where it is None."""
+    if width is None:
+        columns = [replace(column, cut=False, fold=False) for column in columns]
+    cells = [[one_line(cell) for cell in row] for row in rows]
+    widths = _widths(columns, cells, width)
+    header = [Text(column.name, style="bold") for column in columns]
+    lines = [_joined(columns, widths, header)] if any(c.name for c in columns) else []
+    for row in cells:
+        lines += _folded(columns, widths, row)
+    return lines
+
+
+def facts(pairs: Sequence[tuple[str, object]], width: int | None, *, indent: int = 0) -> list[Text]:
+    """Names and values, one pair a line; a value that is too long goes on below itself."""
+    columns = [Column("", style=_dim), Column("", fold=True, style=status_style)]
+    inner = None if width is None else width - indent
+    lines = drawn(columns, [(name, value) for name, value in pairs], inner)
+    return [Text(" " * indent).append_text(line) for line in lines]
+
+
+def _dim(_: str) -> str:
+    return "dim"
+
+
+def _widths(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None
+) -> list[int]:
+    """What each column needs; on a terminal the widest soft ones give way until all fit."""
+    sizes = [[cell_len(column.name)] for column in columns]
+    for row in rows:
+        for size, cell in zip(sizes, row, strict=True):
+            size.append(cell_len(cell))
+    if width is None:  # one very long cell shall not pad the column of all others
+        return [max(size for size in column if size <= _PADDED) for column in sizes]
+    soft = [n for n, column in enumerate(columns) if column.cut or column.fold]
+    natural = [
+        min(max(size), column.most if n in soft else max(size))
+        for n, (column, size) in enumerate(zip(columns, sizes, strict=True))
+    ]
+    hard = sum(size for n, size in enumerate(natural) if n not in soft)
+    room = width - hard - len(_GAP) * (len(columns) - 1)
+    return _shared(natural, soft, max(room, _NARROWEST * len(soft)))
+
+
+def _shared(natural: list[int], soft: list[int], room: int) -> list[int]:
+    """`natural` with the `soft` ones no wider together than `room`: the narrow ones stay whole."""
+    widths = list(natural)
+    waiting = sorted(soft, key=lambda n: natural[n])
+    while waiting:
+        n = waiting.pop(0)
+        widths[n] = min(natural[n], room // (len(waiting) + 1))
+        room -= widths[n]
+    return widths
+
+
+def _folded(columns: Sequence[Column], widths: Sequence[int], row: Sequence[str]) -> Iterator[Text]:
+    """The lines of one row: one, unless a cell is folded."""
+    parts = [
+        _chopped(cell, size) if column.fold else [_cut(cell, size) if column.cut else cell]
+        for column, cell, size in zip(columns, row, widths, strict=True)
+    ]
+    styles = [c.style(cell) if c.style else "" for c, cell in zip(columns, row, strict=True)]
+    for number in range(max(len(part) for part in parts)):
+        texts = [part[number] if number < len(part) else "" for part in parts]
+        yield _joined(columns, widths, [Text(t, s) for t, s in zip(texts, styles, strict=True)])
+
+
+def _chopped(cell: str, size: int) -> list[str]:
+    """`cell` in pieces of at most `size`, parted at blanks where there are any."""
+    pieces, rest = [], cell
+    while cell_len(rest) > size:
+        head = _head(rest, size)
+        blank = head.rfind(" ") + 1
+        if rest[len(head)] != " " and blank > size // 2:
+            head = head[:blank]
+        pieces.append(head.rstrip())
+        rest = rest[len(head) :].lstrip()
+    whole = [*pieces, rest]
+    return whole if len(whole) <= _MOST_LINES else [*whole[: _MOST_LINES - 1], "… (--json: all)"]
+
+
+def _head(text: str, size: int) -> str:
+    """As much of the beginning of `text` as fits, but at least one character."""
+    used, end = 0, 0
+    while end < len(text) and (used := used + cell_len(text[end])) <= size:
+        end += 1
+    return text[: max(1, end)]
+
+
+def _cut(cell: str, size: int) -> str:
+    return cell if cell_len(cell) <= size else set_cell_size(cell, size - 1) + "…"
+
+
+def _joined(columns: Sequence[Column], widths: Sequence[int], cells: Sequence[Text]) -> Text:
+    parts = []
+    for column, size, cell in zip(columns, widths, cells, strict=True):
+        blank = Text(" " * (size - cell_len(cell.plain)))
+        parts.append(blank + cell if column.right else cell + blank)
+    line = Text(_GAP).join(parts)
+    line.rstrip()
+    return line
