@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from codetune.artefact import Input
+from codetune.artefact import Input, append_record
 from codetune.errors import UserError
 from codetune.machine import Load
 from codetune.runlog import create_run, events, open_run
@@ -60,29 +60,41 @@ def example_run(root: Path, seed: int) -> str:
     run.tag("a")
     run.input(Input(f"data/{seed}.jsonl", f"{seed:064x}"), "train")
     run.finish(chance.choice(["finished", "failed", "up to date"]), "because")
+    journal = events.journal_path(root, run.id)
+    for number in range(chance.randrange(6)):
+        said = {"kind": chance.choice(["tag", "untag", "note"]), "text": chance.choice("abc")}
+        append_record(journal, {"ts": 2 * 10**12 + number, **said})
     return run.id
 
 
+def answers(root: Path) -> list[object]:
+    """What a person is told of every run."""
+    rows = list_runs(root)
+    return [rows, *(get_run(root, row.id) for row in rows)]
+
+
 def test_reindexing_gives_equal_tables(tmp_path: Path) -> None:
-    for seed in range(6):
+    for seed in range(12):
         example_run(tmp_path, seed)
-    list_runs(tmp_path)  # brings in what "up to date" runs left
+    told = answers(tmp_path)  # brings in what "up to date" runs left, and what was added later
     before = contents(tmp_path / "logs/runs.db")
-    assert len(before["run"]) == 6
-    assert before["metric"]
-    assert reindex(tmp_path) == 6
+    assert len(before["run"]) == 12
+    assert all(before.values())
+    assert reindex(tmp_path) == 12
     assert contents(tmp_path / "logs/runs.db") == before
     (tmp_path / "logs/runs.db").unlink()
-    assert reindex(tmp_path) == 6
+    assert reindex(tmp_path) == 12
     assert contents(tmp_path / "logs/runs.db") == before
+    assert answers(tmp_path) == told
 
 
 def test_a_deleted_database_fills_itself_again(tmp_path: Path) -> None:
-    ids = sorted(example_run(tmp_path, seed) for seed in range(3))
-    list_runs(tmp_path)
+    for seed in range(3):
+        example_run(tmp_path, seed)
+    told = answers(tmp_path)
     before = contents(tmp_path / "logs/runs.db")
     (tmp_path / "logs/runs.db").unlink()
-    assert sorted(row.id for row in list_runs(tmp_path)) == ids
+    assert answers(tmp_path) == told
     assert contents(tmp_path / "logs/runs.db") == before
 
 

@@ -21,7 +21,7 @@ from codetune.runlog.store.series import Key, Points
 _GPU = {"gpu_percent": float, "gpu_memory": int, "gpu_temperature": float, "gpu_power": float}
 _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL takes no NUL, UTF-8 no surrogate
 _LONGEST_NAME = 500  # characters; PostgreSQL indexes at most 2,704 bytes
-_INTEGERS = range(-(2**63), 2**63)
+_INTEGERS, _SMALL = range(-(2**63), 2**63), range(-(2**31), 2**31)
 
 
 class Stretch:
@@ -86,11 +86,11 @@ class Stretch:
         self._run |= {
             "status": "running",
             "started_at": _integer(fields["ts"]),
-            "stage_version": _integer(fields["version"]),
+            "stage_version": _small(fields["version"]),
             "seed": _or_none(_integer, fields["seed"]),
             "argv": [text(word) for word in fields["argv"]],
             "machine": text(process["machine"]),
-            "pid": _integer(process["pid"]),
+            "pid": _small(process["pid"]),
             "pid_started": _integer(process["started"]),
             "git_commit": _or_none(text, fields["commit"]),
             "git_diff_sha256": _or_none(text, fields["diff_sha256"]),
@@ -144,7 +144,7 @@ def name(value: Any) -> str:
 
 
 def _key(fields: Mapping[str, Any]) -> Key:
-    return name(fields["key"]), _integer(fields["version"])
+    return name(fields["key"]), _small(fields["version"])
 
 
 def _point(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -190,10 +190,14 @@ def _param(key: Any, value: Mapping[str, Any]) -> dict[str, Any]:
     return {**said, "is_default": "default" not in value, "default_text": default}
 
 
-def _integer(value: Any) -> int:
-    if not isinstance(value, int) or value not in _INTEGERS:
-        raise ValueError("not a 64-bit integer")
+def _integer(value: Any, allowed: range = _INTEGERS) -> int:
+    if type(value) is not int or value not in allowed:  # True is an int, too
+        raise ValueError("not an integer that the column holds")
     return value
+
+
+def _small(value: Any) -> int:
+    return _integer(value, _SMALL)
 
 
 def _number(value: Any) -> float | None:
