@@ -7,7 +7,8 @@
 
 In: the NVIDIA driver (NVML), the process table and the run log under logs/. Out: tables on
 standard output. Without a GPU: one line that says why, then processor, memory and active runs.
-Inside a container the driver may tell process numbers of the host; such a process shows as "-".
+A process that belongs to no run shows as (its program). Inside a container the driver may tell
+process numbers of the host; such a process shows as "-".
 """
 
 import argparse
@@ -97,13 +98,10 @@ def _drawn(seen: "Look", width: int) -> "RenderableType":
 def _cells(holder: "Holder") -> list[str]:
     from codetune.machine.picture import gib, known
 
-    name = " ".join(console.clean(known(holder.run)).split())
-    run = [
-        name[:_LONGEST_NAME],
-        known(holder.id)[-_SHORT_ID:],
-        known(holder.stage),
-        known(holder.step),
-    ]
+    held_by = holder.run or (f"({holder.command})" if holder.command else "-")
+    name = " ".join(console.clean(held_by).split())
+    short = known(holder.id)[-_SHORT_ID:]
+    run = [name[:_LONGEST_NAME], short, known(holder.stage), known(holder.step)]
     process = [known(holder.pid), known(holder.user), gib(holder.gpu_memory), gib(holder.rss)]
     return [console.clean(cell) for cell in [known(holder.gpu), *run, *process]]
 

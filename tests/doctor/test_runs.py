@@ -17,6 +17,7 @@ from codetune.doctor.runs import run_database, stale_runs
 from codetune.runlog import events
 from codetune.runlog.store.revision import HEAD
 from tests.machine.driver import ROOT
+from tests.runlog.conftest import postgres_server, postgres_url  # noqa: F401 - fixtures
 
 DYING = """
 import os, signal, sys
@@ -154,3 +155,22 @@ def test_a_server_that_does_not_answer_is_told_without_its_password(
     assert finding.found == "cannot be used"
     assert told in finding.todo and "\n" not in finding.todo
     assert "hunter2" not in str(finding) and "someone" not in str(finding)
+
+
+@pytest.mark.slow
+def test_a_server_answers(tmp_path: Path, postgres_url: str) -> None:  # noqa: F811
+    (before,) = run_database(tmp_path, postgres_url)
+    assert before.meaning == "no tables yet: the first run makes them"
+    log = runlog.open_run(
+        tmp_path,
+        stage="sft",
+        name="x",
+        config={},
+        differences={},
+        argv=["sft"],
+        database_url=postgres_url,
+    )
+    log.finish("finished", "")
+    (after,) = run_database(tmp_path, postgres_url)
+    assert after.meaning == f"answers; schema revision {HEAD}" and not after.todo
+    assert after.found == "DATABASE_URL: postgresql://127.0.0.1/postgres"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ import pytest
 from codetune import runlog
 from codetune.doctor import space
 from codetune.doctor.access import file_system, permissions
+from codetune.doctor.examination import Surroundings, examine
 from codetune.doctor.finding import Finding
 from codetune.doctor.space import disk_by_run, size_on_disk
 
@@ -125,27 +127,59 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
     assert by_name(permissions(tmp_path))["folders"].todo == "move aside: outputs"
 
 
-def test_a_folder_that_is_not_writable_is_named(tmp_path: Path) -> None:
-    """Asked as a user who is not root: root may write anywhere."""
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data").chmod(0o555)
-    tmp_path.chmod(0o755)
+def as_another_user(folder: Path, ask: Callable[[], list[str]]) -> list[str]:
+    """What `ask` returns when a user who is not root asks it inside `folder`."""
+    folder.chmod(0o755)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            os.chdir(tmp_path)  # relative paths then need no right to the folders above
+            os.chdir(folder)  # relative paths then need no right to the folders above
             if os.getuid() == 0:
                 os.setgid(65534)
                 os.setuid(65534)
-            os.write(writing, next(permissions(Path())).todo.encode())
+            os.write(writing, json.dumps(ask()).encode())
+        except Exception as problem:  # noqa: BLE001 - told to the parent
+            os.write(writing, json.dumps([repr(problem)]).encode())
         finally:
             os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as answer:
-        told = answer.read()
+        told = json.loads(answer.read())
     os.waitpid(child, 0)
-    assert told == "chmod u+rwx data, or give them back with chown"
+    assert isinstance(told, list)
+    return told
+
+
+def test_a_folder_that_is_not_writable_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data").chmod(0o555)
+    told = as_another_user(tmp_path, lambda: [next(permissions(Path())).todo])
+    assert told == ["chmod u+rwx data, or give them back with chown"]
+
+
+def test_folders_of_another_user_are_findings_and_no_traceback(tmp_path: Path) -> None:
+    log = runlog.open_run(
+        tmp_path, stage="train", name="x", config={}, differences={}, argv=["train"]
+    )
+    filled(tmp_path / "outputs/full/a", 1)
+    (tmp_path / "home/.claude/projects/-src").mkdir(parents=True)
+
+    def everything() -> list[str]:
+        here = Surroundings(Path(), Path("home"))
+        groups = examine(here, fast=True)
+        return [f"{f.what}: {f.todo}" for group in groups for f in group.findings]
+
+    everything()  # loads what another user may not be able to read
+    for folder in ("logs", "outputs", "outputs/full", "home/.claude/projects"):
+        (tmp_path / folder).chmod(0)
+    told = as_another_user(tmp_path, everything)
+    assert "folders: chmod u+rwx outputs logs, or give them back with chown" in told
+    assert any(line.startswith("runs at work: read it as the user") for line in told)
+    assert any(line.startswith("torch:") for line in told), "it went on to the end"
+    for folder in ("logs", "outputs", "outputs/full", "home/.claude/projects"):
+        (tmp_path / folder).chmod(0o700)
+    log.finish("finished", "")
 
 
 @pytest.mark.parametrize("kind", ["nfs4", "lustre", "ext4"])

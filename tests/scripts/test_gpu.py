@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.machine.driver import (  # noqa: F401 - fixtures
@@ -95,6 +96,7 @@ def test_a_gpu_names_the_run_and_the_process_that_hold_it(
     assert own | run == own
     assert loader | run == loader and loader["pid"] == child, "a child's GPU is its run's"
     assert (other["pid"], other["run"]) == (os.getpid(), None), "above the run, and no part of it"
+    assert other["command"] == psutil.Process().name()
     nothing = dict.fromkeys(stranger)
     assert stranger == nothing | {"gpu": 0}, "a number that is no process here is not guessed at"
 
@@ -161,6 +163,16 @@ def test_the_table_fits_the_terminal(
     gpu = next(line for line in shown.splitlines() if "RTX 3090" in line)
     for figure in ("6.0/24.0", "40 %", "288/350", "71 C"):
         assert figure in gpu
+
+
+def test_a_foreign_process_shows_its_program(
+    run_script: Runner,
+    fake_driver: Environment,  # noqa: F811
+) -> None:
+    settings = fake_driver | {"FAKE_NVML_PIDS": f"{os.getpid()}:{GIB},999999999:{GIB}"}
+    shown = run_script("runs/gpu.py", env=settings).stdout.splitlines()
+    assert re.match(rf" 0 +\({re.escape(psutil.Process().name())}\) .* {os.getpid()} ", shown[-3])
+    assert set(shown[-2].split()) == {"0", "-", "1.0"}, "a number of another namespace"
 
 
 def watched(settings: Environment, folder: Path, ending: int) -> tuple[int, str]:

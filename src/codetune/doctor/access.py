@@ -61,9 +61,11 @@ def file_system(root: Path, database_url: str | None) -> Iterator[Finding]:
 
 def _private_files(root: Path) -> Iterator[Finding]:
     for file in _FILES:
-        if not (root / file).is_file():
+        try:
+            shared = _open_to_others(root / file)
+        except OSError:  # not there, or in a folder that is closed to us, too
             continue
-        if _open_to_others(root / file):
+        if shared:
             todo = f"chmod 600 {_words([str(file)])}"
             meaning = "others on this machine may read it"
             yield Finding(str(file), "not private", meaning, todo)

@@ -9,7 +9,7 @@ from typing import Any
 
 from codetune.doctor.journals import Unended, unended_runs
 from codetune.machine import Gpu, Host, host, probe
-from codetune.machine.processes import is_known, nearest, rss_of, user_of
+from codetune.machine.processes import command_of, is_known, nearest, rss_of, user_of
 from codetune.runlog.process import current
 
 
@@ -25,6 +25,7 @@ class Holder:
     stage: str | None = None
     step: int | None = None
     user: str | None = None
+    command: str | None = None  # the name of the program
     rss: int | None = None  # bytes
 
 
@@ -80,7 +81,8 @@ def _holder(gpu: int | None, pid: int, memory: int | None, here: Mapping[int, Un
         return Holder(gpu, None, memory)
     owner = nearest(pid, here)
     told = {} if owner is None else _told(here[owner])
-    return Holder(gpu, pid, memory, user=user_of(pid), rss=rss_of(pid), **told)
+    user, command, rss = user_of(pid), command_of(pid), rss_of(pid)
+    return Holder(gpu, pid, memory, user=user, command=command, rss=rss, **told)
 
 
 def _told(run: Unended) -> dict[str, Any]:

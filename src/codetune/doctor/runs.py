@@ -16,12 +16,17 @@ from codetune.runlog import RunRow
 from codetune.runlog.store import database, revision
 
 _SHOWN, _SHORT = 5, 8  # runs, and characters of an id
+_NOT_YOURS = "read it as the user who started the runs, or take it over with chown"
 _UPGRADE = "./scripts.sh runs upgrade"
 
 
 def stale_runs(root: Path) -> Iterator[Finding]:
     """Runs that their record calls running and whose process is gone; how many are at work."""
-    unended = [run.row for run in unended_runs(root, set())]
+    try:
+        unended = [run.row for run in unended_runs(root, set())]
+    except PermissionError as problem:
+        yield Finding("runs at work", "cannot be read", str(problem.filename), _NOT_YOURS)
+        return
     active = sum(row.status == "running" for row in unended)
     stale = [row for row in unended if row.status == "crashed"]
     meaning = "./scripts.sh runs list" if active else ""
@@ -90,8 +95,12 @@ def _server_revision(place: database.Place) -> str | None:
 
 
 def _file_revision(file: Path) -> str | None:
-    if not file.exists():
+    try:
+        file.stat()
+    except FileNotFoundError:
         return None
+    except OSError as problem:
+        raise revision.unusable(database.Place(file), problem) from None
     source = f"file:{quote(str(file.absolute()))}?mode=ro"
     try:
         with closing(sqlite3.connect(source, uri=True, timeout=1.0)) as connection:

@@ -58,13 +58,12 @@ def folders_of_runs(root: Path) -> Iterator[Used]:
         except OSError:
             continue
         for child in children:
-            inside = child / _CHECKPOINTS
-            part = size_on_disk(inside) if inside.is_dir() else 0
+            part = size_on_disk(child / _CHECKPOINTS)
             yield Used(parent / child.name, size_on_disk(child), part)
 
 
 def size_on_disk(folder: Path) -> int:
-    """Bytes that the files below `folder` take, a file with several names once."""
+    """Bytes that the files below `folder` take, a file with several names once; 0 without it."""
     seen: set[tuple[int, int]] = set()
     total = 0
     waiting = [str(folder)]

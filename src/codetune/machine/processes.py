@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from psutil import Process
+
+T = TypeVar("T")
 
 # The inode of the first process namespace, fixed in the kernel (PROC_PID_INIT_INO).
 _FIRST_NAMESPACE = 0xEFFFFFFC
@@ -39,19 +45,23 @@ def nearest(pid: int, wanted: Collection[int]) -> int | None:
 
 def user_of(pid: int) -> str | None:
     """The name of the user who owns a process; None when it is gone."""
-    import psutil
+    return _asked(pid, lambda process: str(process.username()))
 
-    try:
-        return psutil.Process(pid).username()
-    except (psutil.Error, KeyError):  # KeyError: a user id without a name
-        return None
+
+def command_of(pid: int) -> str | None:
+    """The name of the program that a process runs; None when it is gone."""
+    return _asked(pid, lambda process: str(process.name()))
 
 
 def rss_of(pid: int) -> int | None:
     """The memory of a process in bytes; None when it is gone."""
+    return _asked(pid, lambda process: int(process.memory_info().rss))
+
+
+def _asked(pid: int, question: Callable[[Process], T]) -> T | None:
     import psutil
 
     try:
-        return psutil.Process(pid).memory_info().rss
-    except psutil.Error:
+        return question(psutil.Process(pid))
+    except (psutil.Error, KeyError):  # KeyError: a user id without a name
         return None
