@@ -158,11 +158,22 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises the complaint instead of printing the usage over several lines."""
-        wrong = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
-        known = re.findall(r"[\w-]+", wrong[2]) if wrong else []
-        close = difflib.get_close_matches(wrong[1], known, n=1, cutoff=0.5) if wrong else []
-        hint = f"did you mean {close[0]}?" if close else "see --help"
-        raise UserError(f"{message}; {hint}")
+        choice = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        flag = re.search(r"unrecognized arguments: (--[\w-]+)", message)
+        close: list[str] = []
+        if choice:
+            close = difflib.get_close_matches(choice[1], re.findall(r"[\w-]+", choice[2]), 1, 0.5)
+        elif flag:
+            close = difflib.get_close_matches(flag[1], _spelled(self), 1, 0.5)
+        raise UserError(f"{message}; {f'did you mean {close[0]}?' if close else 'see --help'}")
+
+
+def _spelled(parser: argparse.ArgumentParser) -> list[str]:
+    """The flags of a parser and of its verbs."""
+    actions = parser._actions
+    verbs = [a for a in actions if isinstance(a, argparse._SubParsersAction)]
+    below = [flag for verb in verbs for part in verb.choices.values() for flag in _spelled(part)]
+    return [flag for action in actions for flag in action.option_strings] + below
 
 
 def parse_flags(
