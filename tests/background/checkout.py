@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
+import select
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -88,3 +93,29 @@ def is_alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def attached(checkout: Checkout) -> tuple[subprocess.Popen[bytes], int]:
+    """`attach` on a terminal of its own, and the other end of that terminal."""
+    ours, theirs = pty.openpty()
+    client = subprocess.Popen(
+        [sys.executable, ROOT / "scripts/runs/background.py", "attach"],
+        cwd=checkout.root,
+        env=checkout.env,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    return client, ours
+
+
+def read_until(terminal: int, wanted: bytes) -> None:
+    """Reads what is drawn on a terminal until something appears."""
+    seen, end = b"", time.monotonic() + 30
+    while wanted not in seen:
+        assert time.monotonic() < end, seen
+        if select.select([terminal], [], [], 1)[0]:
+            seen += os.read(terminal, 65536)

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import pty
-import select
 import signal
 import subprocess
 import sys
-import termios
-import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +14,7 @@ import pytest
 from codetune.background.tmux import Tmux
 from codetune.runlog import local
 from codetune.runlog.events import journal_path
-from tests.background.checkout import ROOT, Checkout, is_alive, until
+from tests.background.checkout import ROOT, Checkout, attached, is_alive, read_until, until
 
 OTHER = ("new-session", "-d", "-s")
 
@@ -58,31 +53,6 @@ def test_open_look_ask_and_end(checkout: Checkout) -> None:
     assert (nothing.returncode, nothing.stdout.count("\n")) == (0, 1)
     assert "tmux-train starts a run" in nothing.stdout
     assert json.loads(checkout.call("status", "--json").stdout) == []
-
-
-def attached(checkout: Checkout) -> tuple[subprocess.Popen[bytes], int]:
-    """`attach` on a terminal of its own, and the other end of that terminal."""
-    ours, theirs = pty.openpty()
-    client = subprocess.Popen(
-        [sys.executable, ROOT / "scripts/runs/background.py", "attach"],
-        cwd=checkout.root,
-        env=checkout.env,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-    )
-    os.close(theirs)
-    return client, ours
-
-
-def read_until(terminal: int, wanted: bytes) -> None:
-    seen, end = b"", time.monotonic() + 30
-    while wanted not in seen:
-        assert time.monotonic() < end, seen
-        if select.select([terminal], [], [], 1)[0]:
-            seen += os.read(terminal, 65536)
 
 
 def test_the_run_goes_on_when_client_or_terminal_die(checkout: Checkout) -> None:
