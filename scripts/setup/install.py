@@ -21,7 +21,6 @@ ROOT = HERE.parents[1]
 STAMP = "codetune-setup.txt"  # fingerprint of the requirements, level, torch; scripts.sh reads it
 BUILDS = ("auto", "keep", "cpu", "cu118", "cu126", "cu128", "cu130", "default")
 NO_NETWORK = re.compile("dns error|client error|timed out|unreachable|error sending request", re.I)
-PRIVATE = ("data", "outputs", "runs", "logs")  # what lands there is the user's own
 SUPPORTED = "import sys; print('yes' * ((3, 11) <= sys.version_info < (3, 14)))"
 TORCH = "from importlib.metadata import version; print(version('torch'))"
 ACTIVE = """import sys; sys.path.insert(0, 'src'); from pathlib import Path
@@ -101,16 +100,8 @@ def install_torch(uv: str, home: Path, torch: str | None) -> None:
     raise SetupError("no build of torch could be installed, for the reasons above")
 
 
-def make_private(root: Path) -> None:
-    """Closes the folders of the user's data to others: git makes them open to all."""
-    for folder in (root / name for name in PRIVATE):
-        if folder.is_dir() and folder.stat().st_uid == os.geteuid():
-            folder.chmod(folder.stat().st_mode & 0o700)
-
-
 def setup(uv: str, fingerprint: str, level: str, torch: str | None) -> None:
     """Everything in order. Nothing is done when the note of the last time says the same."""
-    make_private(ROOT)
     home = choose_home(torch)
     words = (home / STAMP).read_text().split() if (home / STAMP).exists() else []
     noted = words if len(words) == 3 else ["", level, "auto"]

@@ -163,6 +163,15 @@ def test_without_an_environment_a_stage_only_says_what_to_run(clone: Path, verb:
     assert not (clone / ".venv").exists()
 
 
+def test_setup_closes_the_folders_of_the_users_data_to_others(clone: Path) -> None:
+    for name in ("data", "logs"):
+        (clone / name).mkdir(mode=0o755)
+    (clone / "scripts" / "setup" / "get_uv.py").write_text("raise SystemExit(1)")
+    assert call(clone, "setup").returncode == 2
+    modes = {name: (clone / name).stat().st_mode & 0o777 for name in ("data", "logs", "scripts")}
+    assert modes == {"data": 0o700, "logs": 0o700, "scripts": 0o755}
+
+
 def test_check_asks_for_the_test_tools(clone: Path) -> None:
     (clone / ".venv" / "bin" / "python").write_text("#!/bin/sh\necho nothing there; exit 1\n")
     shown = call(clone, "check")

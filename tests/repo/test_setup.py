@@ -177,14 +177,6 @@ def test_setup_refuses_while_a_run_is_at_work(
     assert not (tmp_path / "changed").exists()
 
 
-def test_the_folders_of_the_users_data_become_private(tmp_path: Path) -> None:
-    for name in ("data", "outputs", "src"):
-        (tmp_path / name).mkdir(mode=0o755)
-    install.make_private(tmp_path)
-    modes = {place.name: place.stat().st_mode & 0o777 for place in tmp_path.iterdir()}
-    assert modes == {"data": 0o700, "outputs": 0o700, "src": 0o755}
-
-
 def test_no_network_is_one_clear_line_and_nothing_is_installed(tmp_path: Path) -> None:
     # what uv 0.13 writes when a name cannot be resolved
     uv = fake_uv(
