@@ -431,6 +431,7 @@ def counted_elsewhere(path):
 def test_every_staging_record_is_accounted_for(root):
     folder = root / "data/staging/claude_logs"
     files = sorted(folder.rglob("*.jsonl"))
+    companions = sorted(folder.rglob("*.meta.json"))
     account = Account()
     learned = survey(discover([folder], account.files), account.files, subagents=True)
     rejected = []
@@ -443,7 +444,7 @@ def test_every_staging_record_is_accounted_for(root):
             reject=lambda row, reason: rejected.append(reason),
         )
     )
-    assert account.files.in_ == len(files)
+    assert account.files.in_ == len(files) + len(companions)
     assert account.memory.records.in_ == sum(map(counted_elsewhere, files))
     assert account.rows.kept == len(rows)
     assert account.made.steps.kept == sum(m["train"] for row in rows for m in row["messages"])

@@ -58,7 +58,7 @@ def test_a_missing_path_is_one_line(tmp_path, what):
 
 
 def test_an_empty_folder_is_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"no \.jsonl file"):
+    with pytest.raises(UserError, match=r"no \.jsonl, \.json or \.zip file"):
         discover([tmp_path], Counts())
 
 

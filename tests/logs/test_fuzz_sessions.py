@@ -8,7 +8,7 @@ import pytest
 from codetune import sample
 from codetune.logs.convert import Account, convert, survey
 from codetune.logs.discover import discover
-from codetune.logs.jsonl import read_records
+from codetune.logs.documents import records_of
 from codetune.logs.rows import RowOptions
 
 JUNK = (
@@ -70,7 +70,7 @@ def convert_damaged(root, folder, seed):
             reject=lambda row, reason: rejected.append(sample.dump(row)),
         )
     )
-    held = sum(1 for file, _ in learned.readable for _ in read_records(file.path))
+    held = sum(1 for file, _ in learned.readable for _ in records_of(file))
     assert account.memory.records.in_ == held
     assert account.files.in_ == len(files)
     assert account.rows.kept == len(rows)

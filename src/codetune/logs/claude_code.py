@@ -15,7 +15,7 @@ from typing import Any
 from codetune.logs.claude_code_rebuild import Event, rebuild
 from codetune.logs.claude_code_text import text_of
 from codetune.logs.discover import LogFile
-from codetune.logs.jsonl import read_records
+from codetune.logs.documents import records_of
 from codetune.logs.memory import Memory
 from codetune.logs.session import Session
 
@@ -46,7 +46,7 @@ def read(file: LogFile, memory: Memory) -> list[Session]:
     Every record is counted in `memory.records`; a record of a session read before is dropped.
     """
     reading = _File(file, memory)
-    for record in read_records(file.path):
+    for record in records_of(file):
         if record.value is None:
             memory.records.drop(record.fault)
             if record.fault != "blank":

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 import orjson
 
@@ -37,11 +37,23 @@ def read_records(path: Path, longest_line: int = LONGEST_LINE) -> Iterator[Recor
     for a last line that a writer did not finish. Two objects on one line are two records.
     """
     with path.open("rb") as source:
-        for number, line in enumerate(_lines(source, longest_line), 1):
-            if line is None:
-                yield Record(number, None, "line_too_long")
-            else:
-                yield from parse_line(line, number)
+        yield from line_records(source, longest_line)
+
+
+class Lines(Protocol):
+    """What lines are read from."""
+
+    def readline(self, size: int, /) -> bytes:
+        """Up to `size` bytes, ending after the first newline."""
+
+
+def line_records(source: Lines, longest_line: int = LONGEST_LINE) -> Iterator[Record]:
+    """As `read_records`, of an open stream."""
+    for number, line in enumerate(_lines(source, longest_line), 1):
+        if line is None:
+            yield Record(number, None, "line_too_long")
+        else:
+            yield from parse_line(line, number)
 
 
 def parse_line(line: bytes, number: int = 1) -> Iterator[Record]:
@@ -66,12 +78,12 @@ def _slowly(body: bytes, number: int) -> Iterator[Record]:
     except UnicodeDecodeError:
         yield Record(number, None, "bad_utf8")
         return
-    decoder = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+    decoder = strict_decoder()
     place = 0
     while place < len(text):
         try:
             value, place = decoder.raw_decode(text, place)
-            record = _as_record(number, _writable(value))
+            record = _as_record(number, tidy(value))
         except RecursionError:
             yield Record(number, None, "too_deep")
             return
@@ -83,13 +95,18 @@ def _slowly(body: bytes, number: int) -> Iterator[Record]:
             place += 1
 
 
+def strict_decoder() -> json.JSONDecoder:
+    """A decoder that takes what JSON allows and no more: no NaN, no number without end."""
+    return json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+
+
 def _as_record(number: int, value: Any) -> Record:
     if isinstance(value, dict):
         return Record(number, value)
     return Record(number, None, "not_an_object")
 
 
-def _lines(source: BinaryIO, longest: int) -> Iterator[bytes | None]:
+def _lines(source: Lines, longest: int) -> Iterator[bytes | None]:
     """Lines with their newline; None stands for one that is longer than `longest`."""
     while line := source.readline(longest):
         if line.endswith(b"\n") or len(line) < longest:
@@ -112,12 +129,12 @@ def _finite(digits: str) -> float:
     return value
 
 
-def _writable(value: Any) -> Any:
+def tidy(value: Any) -> Any:
     """`value` without lone surrogates, which can be read but not written as UTF-8."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, list):
-        return [_writable(item) for item in value]
+        return [tidy(item) for item in value]
     if isinstance(value, dict):
-        return {_writable(key): _writable(item) for key, item in value.items()}
+        return {tidy(key): tidy(item) for key, item in value.items()}
     return value

@@ -9,7 +9,7 @@ from typing import Any
 
 from codetune.logs import claude_code
 from codetune.logs.discover import LogFile
-from codetune.logs.jsonl import read_records
+from codetune.logs.documents import records_of
 from codetune.logs.memory import Memory
 from codetune.logs.session import Session
 
@@ -30,6 +30,6 @@ SOURCES = (Source(claude_code.NAME, claude_code.detect, claude_code.read),)
 
 def source_of(file: LogFile) -> Source | None:
     """The source whose reader is surest of the first records of `file`; None when none knows it."""
-    head = [r.value for r in islice(read_records(file.path), _HEAD) if r.value is not None]
+    head = [r.value for r in islice(records_of(file), _HEAD) if r.value is not None]
     score, _, source = max((s.detect(head), s.name, s) for s in SOURCES)
     return source if score > 0 else None
