@@ -61,7 +61,7 @@ find_python() { # the first Python of a supported version, the user's own `pytho
 
 install() {
   local with uv
-  chmod -f go-rwx data outputs runs logs || true # what lands there is the user's own; git makes them open to all
+  chmod -f go-rwx data outputs runs logs 2>/dev/null || true # what lands there is the user's own; git makes them open to all
   with=$(find_python) || { say 'Python 3.11, 3.12 or 3.13 is needed and none was found on PATH'; exit 2; }
   uv=$("$with" scripts/setup/get_uv.py) || exit 2
   "$with" scripts/setup/install.py --uv "$uv" --fingerprint "$(fingerprint)" "$@"
