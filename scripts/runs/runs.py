@@ -115,12 +115,12 @@ def _sql(options: Namespace) -> None:
 def _tell(answer: "Answer", *, as_json: bool) -> None:
     """Answers on standard output, with what is said beside it on standard error."""
     out = console.stdout()
-    if as_json:
-        for piece in answer.pieces():
-            console.emit(piece)
-    else:
-        for line in answer.lines(out.width if out.is_terminal else None):
-            console.emit(line) if isinstance(line, str) else out.print(line, soft_wrap=True)
+    parts = answer.pieces() if as_json else answer.lines(out.width if out.is_terminal else None)
+    for part in parts:
+        if out.is_terminal and not isinstance(part, str):
+            out.print(part, soft_wrap=True)
+        else:
+            console.emit(str(part))
     for note in answer.notes:
         console.say(note)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -119,7 +119,8 @@ def _curve(connection: Connection, series: int, count: int, buckets: int) -> Cur
     size = max(1, -(-(last - first + 1) // buckets))
     starts = range(first, last + 1, size)
     found = (_bucket(connection, series, start, start + size) for start in starts)
-    return tuple(bucket for bucket in found if bucket is not None)
+    curve = [bucket for bucket in found if bucket is not None]
+    return (*curve[:-1], *(replace(bucket, step=last) for bucket in curve[-1:]))
 
 
 _value, _step = schema.metric.c.value, schema.metric.c.step
