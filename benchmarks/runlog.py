@@ -201,7 +201,7 @@ def main() -> None:
     if "training" in parts:
         training(given.seconds)
     if "rows" in parts:
-        for n_runs in (1, 10):
+        for n_runs in (1, 2, 10):
             with tempfile.TemporaryDirectory() as name:
                 rows(Path(name), given.points, n_runs)
                 pair = [["compare", "run-0", "run-1"]] if n_runs > 1 else []
