@@ -17,6 +17,7 @@ from codetune.artefact.files import (
     write_text,
 )
 from codetune.artefact.folders import publish_directory, staged_directory
+from codetune.artefact.growing import append_chunks, locked, move, replace_chunks
 from codetune.artefact.journal import Journal, TextLog, append_record, read_journal
 from codetune.artefact.leftovers import sweep
 from codetune.artefact.lines import read_rows
@@ -28,15 +29,19 @@ __all__ = [
     "Journal",
     "Origin",
     "TextLog",
+    "append_chunks",
     "append_record",
     "input_file",
     "is_current",
+    "locked",
     "manifest_path",
+    "move",
     "private_dir",
     "publish_directory",
     "read_journal",
     "read_manifest",
     "read_rows",
+    "replace_chunks",
     "save_figure",
     "scratch_file",
     "sha256_file",
