@@ -14,11 +14,10 @@ from typing import Any, Literal
 
 from codetune.logs.claude_code_text import Said, read_result, read_user_text, summary, text_of
 from codetune.logs.memory import Memory
+from codetune.logs.pairing import finished, without_nulls
 from codetune.logs.session import Call, Prompt, Result, Segment, Step
 
 EventKind = Literal["user", "assistant", "typed", "cut"]
-# Deeper arguments are no call a tool ever took, and would exhaust the stack of later readers.
-_DEEPEST = 64
 _NOTHING_SAID = ("(no content)", "No response requested.")
 
 
@@ -207,41 +206,7 @@ class _Thread:
                 self._memory.records.drop("orphan_result")
             else:
                 self._memory.records.keep()
-        segments = [self._finished(segment) for segment in self._segments]
-        return [segment for segment in segments if segment]
-
-    def _finished(self, segment: Segment) -> Segment:
-        done: Segment = []
-        for item in segment:
-            if isinstance(item, Step):
-                self._pair(item)
-                if not item.text and not item.calls:
-                    self._memory.blocks["step:empty"] += 1
-                    continue
-                if done and isinstance(last := done[-1], Step) and not last.calls:
-                    _join(last, item)
-                    continue
-            done.append(item)
-        return done
-
-    def _pair(self, step: Step) -> None:
-        calls = {call.id: call for call in step.calls if call.id in self._results}
-        if len(calls) < len(step.calls):
-            self._memory.blocks["call:without_result"] += len(step.calls) - len(calls)
-            step.masked.add("call_without_result")
-        step.calls = list(calls.values())
-        step.results = {call_id: self._results[call_id] for call_id in calls}
-        endings = {result.status for result in step.results.values()}
-        step.masked |= {"rejected"} & endings
-        step.masked |= {"tool_use_error"} if "error" in endings else set()
-
-
-def _join(first: Step, second: Step) -> None:
-    """Two messages that nothing stands between are one: templates know no other."""
-    first.text = "\n\n".join(text for text in (first.text, second.text) if text)
-    first.reasoning = "\n\n".join(t for t in (first.reasoning, second.reasoning) if t)
-    first.calls, first.results = second.calls, second.results
-    first.masked |= second.masked
+        return finished(self._segments, self._results, self._memory)
 
 
 def _abandoned(events: Sequence[Event], parents: Mapping[str, str | None]) -> set[str]:
@@ -275,16 +240,3 @@ def _is_human(event: Event) -> bool:
         return False
     said = read_user_text(text_of(event.blocks))
     return said.verdict in ("prompt", "command") and said.kind == "human"
-
-
-def without_nulls(value: Any, depth: int = 0) -> Any:
-    """`value` without null members and items; None for the whole when it is nested too deep."""
-    if depth > _DEEPEST:
-        return None
-    if isinstance(value, dict):
-        cleaned = {key: without_nulls(item, depth + 1) for key, item in value.items()}
-        return {key: item for key, item in cleaned.items() if item is not None}
-    if isinstance(value, list):
-        items = [without_nulls(item, depth + 1) for item in value]
-        return [item for item in items if item is not None]
-    return value

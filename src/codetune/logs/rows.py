@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import orjson
-
 from codetune.artefact import Counts
 from codetune.logs.messages import PER_MESSAGE, cost, flat, joined, step_messages, with_own_names
+from codetune.logs.providers import provider_of
 from codetune.logs.session import Prompt, Session, Step
-from codetune.logs.tool_schemas import Catalogue
+from codetune.logs.tool_schemas import Catalogue, Toolbox
 from codetune.logs.turns import Turn, turns_of
 from codetune.logs.windows import Unit, Window, windows
 from codetune.sample import digest
 
-_PREFIX = {"claude_code": "cc"}
+_PREFIX = {"claude_code": "cc", "codex": "cx", "claude_ai": "ca", "gemini": "gm", "chatgpt": "cg"}
 Reject = Callable[[dict[str, Any], str], None]
 _WARM_UPS = ("warmup", "warm up")
 
@@ -45,15 +44,14 @@ class RowMaker:
     def __init__(
         self, options: RowOptions, catalogue: Catalogue, counts: RowCounts, reject: Reject
     ) -> None:
-        self._options, self._catalogue, self._counts = options, catalogue, counts
-        self._reject = reject
-        self._schemas: dict[str, dict[str, Any]] = {}
-        self._schema_sizes: dict[str, int] = {}
+        self._options, self._counts, self._reject = options, counts, reject
+        self._inferred = self._tools = Toolbox(catalogue)
 
     def rows(self, session: Session, group: str) -> Iterator[dict[str, Any]]:
         """The rows of one session, unredacted, in order."""
         name = digest(session.id, session.agent, session.first)
         stem = f"{_PREFIX.get(session.source, session.source)}-{name}"
+        self._tools = self._inferred.with_given(session.tools)
         for number, segment in enumerate(session.segments):
             turns = turns_of(segment, self._counts.turns, self._counts.steps)
             units = [self._units(turn) for turn in turns]
@@ -69,7 +67,7 @@ class RowMaker:
         self, place: _Place, before: list[Turn], units: list[list[Unit]]
     ) -> Iterator[dict[str, Any]]:
         own = units[-1]
-        budget = self._options.max_chars - len(self._options.system_prompt)
+        budget = self._options.max_chars - len(self._system(place.session))
         budget -= len(place.turn.prompt) + 2 * PER_MESSAGE
         made = 0
         trained: set[int] = set()
@@ -122,15 +120,15 @@ class RowMaker:
         masked = min(item.masked) if item.masked else ""
         return Unit(tuple(messages), masked, cost(messages), frozenset(c.name for c in item.calls))
 
-    def _size(self, units: Sequence[Unit]) -> int:
-        tools = frozenset().union(*(unit.tools for unit in units))
-        return sum(unit.cost for unit in units) + sum(self._schema_size(name) for name in tools)
+    def _system(self, session: Session) -> str:
+        return session.system or self._options.system_prompt
 
-    def _schema_size(self, name: str) -> int:
-        if name not in self._schema_sizes:
-            self._schemas[name] = self._catalogue.schema(name)
-            self._schema_sizes[name] = len(orjson.dumps(self._schemas[name]))
-        return self._schema_sizes[name]
+    def _names(self, units: Iterable[Unit]) -> frozenset[str]:
+        """The tools a row shows: those that were called, and those that were offered."""
+        return self._tools.given.union(*(unit.tools for unit in units))
+
+    def _size(self, units: Sequence[Unit]) -> int:
+        return sum(unit.cost for unit in units) + self._tools.size(self._names(units))
 
     def _history(
         self,
@@ -164,8 +162,8 @@ class RowMaker:
         own: list[Unit],
     ) -> dict[str, Any]:
         messages: list[dict[str, Any]] = []
-        if self._options.system_prompt:
-            messages.append({"role": "system", "content": self._options.system_prompt})
+        if system := self._system(place.session):
+            messages.append({"role": "system", "content": system})
         for turn, units in history:
             messages.append({"role": "user", "content": turn.prompt})
             messages += flat(units, train=False)
@@ -177,9 +175,7 @@ class RowMaker:
             *(unit for _, units in history for unit in units),
             *own[window.context : window.stop],
         ]
-        names = sorted(frozenset().union(*(unit.tools for unit in used)))
-        self._size(used)
-        schemas = [self._schemas[name] for name in names]
+        schemas = [self._tools.schema(name) for name in sorted(self._names(used))]
         row = {
             "id": f"{place.stem}-w{number}",
             "task": "chat",
@@ -212,7 +208,7 @@ class _Place:
             "group": self.group,
             "project": digest(session.project),
             "model": model,
-            "provider": "anthropic" if model.startswith("claude") else "unknown",
+            "provider": session.provider or provider_of(model),
             "timestamp": self.turn.timestamp,
             "flags": flags,
             "signals": {

@@ -64,7 +64,9 @@ Segment = list[Prompt | Step]
 class Session:
     """One conversation. Only calls with a result are in it, and every result has its call.
 
-    `first` is the id of its first record: copies of one session differ in it.
+    `first` is the id of its first record: copies of one session differ in it. `provider` is whose
+    model answered, where the log tells; `system` and `tools` (JSON schemas) are what the
+    conversation brought along, "" and [] for logs that hold neither.
     """
 
     source: str
@@ -74,6 +76,9 @@ class Session:
     version: str = ""
     first: str = ""
     segments: list[Segment] = field(default_factory=list)
+    provider: str = ""
+    system: str = ""
+    tools: list[dict[str, Any]] = field(default_factory=list)
 
     def steps(self) -> list[Step]:
         """All steps in order."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 from codetune.logs.session import Call
 
@@ -96,6 +98,35 @@ class Catalogue:
                 },
             },
         }
+
+
+class Toolbox:
+    """The tools of one conversation: the schemas it brought along, inferred ones for the others."""
+
+    def __init__(self, catalogue: Catalogue, given: Sequence[Mapping[str, Any]] = ()) -> None:
+        self._catalogue = catalogue
+        self._schemas = {str(schema["function"]["name"]): dict(schema) for schema in given}
+        self.given = frozenset(self._schemas)
+        self._sizes: dict[str, int] = {}
+
+    def schema(self, name: str) -> dict[str, Any]:
+        """The schema of one tool."""
+        if name not in self._schemas:
+            self._schemas[name] = self._catalogue.schema(name)
+        return self._schemas[name]
+
+    def size(self, names: Iterable[str]) -> int:
+        """The size of the schemas of tools in bytes."""
+        return sum(self._size(name) for name in names)
+
+    def with_given(self, given: Sequence[Mapping[str, Any]]) -> Toolbox:
+        """This one for conversations that bring nothing, else one of their own."""
+        return Toolbox(self._catalogue, given) if given else self
+
+    def _size(self, name: str) -> int:
+        if name not in self._sizes:
+            self._sizes[name] = len(orjson.dumps(self.schema(name)))
+        return self._sizes[name]
 
 
 def _type_name(value: Any) -> str:
