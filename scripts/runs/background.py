@@ -115,13 +115,13 @@ def _kill(options: argparse.Namespace) -> None:
 
     places = _places()
     session = choose(places.sessions(), options.name)
-    console.say(places.end(session, Patience(options.wait, options.force)))
+    places.end(session, Patience(options.wait, options.force))
 
 
 def _places() -> "Places":
     from codetune.background import Places
 
-    return Places(Path.cwd(), shutil.which("tmux"))
+    return Places(Path.cwd(), shutil.which("tmux"), os.environ.get("TMUX_PANE"))
 
 
 def _seconds(text: str) -> float:

@@ -305,3 +305,29 @@ def test_windows_that_the_user_closes_or_adds(checkout: Checkout) -> None:
     assert checkout.status()[0]["at_work"]
     assert checkout.call("kill").returncode == 0
     assert saved(checkout, seen)
+
+
+def test_typed_in_a_window_of_the_session_itself(checkout: Checkout) -> None:
+    """Replacing would end the very shell that is to open the new one."""
+    seen = checkout.started()
+    command = f"{sys.executable} {ROOT}/scripts/runs/background.py"
+    shell = ("new-window", "-t", "codetune-default:", "-n", "shell", "-c", str(checkout.root), "sh")
+    checkout.tmux(*shell)
+    window = "codetune-default:shell"
+    checkout.tmux("send-keys", "-t", window, f"{command} train --replace", "Enter")
+    until(lambda: "is where you are" in checkout.screen(window), "it is refused")
+    assert is_alive(seen["pid"]) and checkout.status()[0]["run"] == seen["run"]
+    checkout.tmux("send-keys", "-t", window, f"{command} kill >kill.txt 2>&1", "Enter")
+    until(lambda: not checkout.names(), "the session is gone")
+    assert saved(checkout, seen)
+    assert "ended; run default interrupted" in (checkout.root / "kill.txt").read_text()
+
+
+def test_what_tmux_complains_of_is_one_line(checkout: Checkout, tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 120)  # longer than the name of a socket may be
+    long.mkdir()
+    for words in (["status"], ["train"], ["kill"]):
+        done = checkout.call(*words, TMUX_TMPDIR=str(long))
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert "name too long" in done.stderr
+    assert local.run_ids(checkout.root) == []

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -193,3 +194,25 @@ def test_a_session_from_before_tmux_was_installed_is_still_found(
     assert [told["kind"] for told in checkout.status()] == ["process", "tmux"]
     assert checkout.call("kill", "mine").returncode == 0
     assert not is_alive(seen["pid"]) and is_alive(other["pid"])
+
+
+def test_a_run_on_another_machine_is_left_to_it(without_tmux: Checkout) -> None:
+    """A checkout on a disk that two machines, or two containers, share."""
+    seen = without_tmux.started("--run_name", "mine")
+    assert without_tmux.call("kill").returncode == 0
+    journal = journal_path(without_tmux.root, seen["run"])
+    lines = journal.read_text().splitlines()[:2]
+    here, now = told_machine(without_tmux, seen["run"]), int(time.time() * 1000)
+    elsewhere = lines[1].replace(here, "elsewhere")
+    sign = json.dumps({"ts": now, "kind": "event", "name": "alive", "fields": {}})
+    journal.write_text("\n".join([lines[0], elsewhere, sign]) + "\n")
+    fields = {"kind": "process", "name": "codetune-mine", "title": "mine", "run": seen["run"]}
+    program = {"machine": "elsewhere", "pid": os.getpid(), "started": 1}
+    fields |= {"since": 0, "handle": "", "program": program}
+    record(without_tmux, "codetune-mine").write_text(json.dumps(fields))
+    [told] = without_tmux.status()
+    assert (told["status"], told["at_work"]) == ("running", False)
+    refused = without_tmux.call("kill", "--force", "--wait", "0")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "on another machine" in refused.stderr
+    assert without_tmux.call("train", "--run_name", "mine").returncode == 3

@@ -35,8 +35,8 @@ class Patience:
     force: bool = False
 
 
-def end(place: Place, root: Path, session: Session, patience: Patience) -> None:
-    """Ends a session once its run has saved and exited.
+def stop(place: Place, root: Path, session: Session, patience: Patience) -> None:
+    """Returns when the session's run has saved and exited, or was not at work.
 
     Raises RefusedError when the run is still there after `patience`; then nothing is ended.
     """
@@ -50,7 +50,6 @@ def end(place: Place, root: Path, session: Session, patience: Patience) -> None:
             console.say(f"{session.name}: asked its run to save and exit")
         _wait(session, target, patience)
     abandon(root, session.run, "ended before it started")
-    place.close(session)
 
 
 def abandon(root: Path, run: str, reason: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from codetune import console
 from codetune.background.detached import Detached
-from codetune.background.ending import Patience, Place, abandon, end, outcome
+from codetune.background.ending import Patience, abandon, outcome, stop
 from codetune.background.sessions import Plan, Session, at_work, session_name
 from codetune.background.tmux import OLDEST, Tmux, taken
 from codetune.errors import RefusedError, UserError
@@ -15,20 +15,27 @@ from codetune.runlog import create_run
 
 
 class Places:
-    """Both kinds of places of the checkout at `root`; `program` is tmux, or None without it."""
+    """Both kinds of places of the checkout at `root`.
 
-    def __init__(self, root: Path, program: str | None) -> None:
-        self.root, self.detached, self.tmux = root, Detached(root), _usable(root, program)
+    `program` is tmux, or None without it; `pane` is the one that we are in, or None outside.
+    """
+
+    def __init__(self, root: Path, program: str | None, pane: str | None = None) -> None:
+        self.root, self._pane = root, pane
+        self.detached, self.tmux = Detached(root), _usable(root, program)
 
     def sessions(self) -> list[Session]:
         """All sessions of this checkout, oldest first."""
         found = [*(self.tmux.sessions() if self.tmux else ()), *self.detached.sessions()]
         return sorted(found, key=lambda session: session.since)
 
-    def end(self, session: Session, patience: Patience) -> str:
-        """Ends a session once its run has saved; returns how that ended, in one line."""
-        end(self._of(session), self.root, session, patience)
-        return outcome(self.root, session)
+    def end(self, session: Session, patience: Patience) -> None:
+        """Ends a session once its run has saved, and says how that ended."""
+        place = self.tmux if session.kind == "tmux" and self.tmux else self.detached
+        stop(place, self.root, session, patience)
+        # said first: we may be in one of the windows that now go
+        console.say(outcome(self.root, session))
+        place.close(session)
 
     def start(
         self,
@@ -63,12 +70,11 @@ class Places:
             raise RefusedError(
                 f"{name} is at work; --replace lets it save and exit first, --name opens another"
             )
-        console.say(self.end(found, Patience()))
-
-    def _of(self, session: Session) -> Place:
-        if session.kind == "tmux" and self.tmux:
-            return self.tmux
-        return self.detached
+        if self.tmux and self._pane and self.tmux.holds(found, self._pane):
+            raise RefusedError(
+                f"{name} is where you are; leave it (Ctrl-b d) or choose --name NAME"
+            )
+        self.end(found, Patience())
 
 
 def _usable(root: Path, program: str | None) -> Tmux | None:

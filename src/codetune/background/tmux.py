@@ -77,6 +77,11 @@ class Tmux:
         """Ends the session with all its windows, and no other."""
         self._run(["kill-session", "-t", session.handle])
 
+    def holds(self, session: Session, pane: str) -> bool:
+        """Whether a pane is one of the session's."""
+        words = ["display-message", "-p", "-t", pane, "#{session_id}"]
+        return self._run(words).stdout.strip() == session.handle
+
     def attaching(self, session: Session, *, inside: bool) -> list[str]:
         """The command that shows the session; `inside` tmux it switches the client there."""
         verb = "switch-client" if inside else "attach-session"
@@ -184,7 +189,7 @@ def encoded(text: str) -> str:
 
 
 def _no_server(said: str) -> bool:
-    return "no server running" in said or "error connecting to" in said and "denied" not in said
+    return "no server running" in said or "(No such file or directory)" in said
 
 
 def _said(done: subprocess.CompletedProcess[str]) -> str:
