@@ -51,7 +51,7 @@ def drawn(gpu: Gpu, *, colours: bool = False, width: int = 80, encoding: str = "
 
 def test_every_figure_stands_in_its_row() -> None:
     row = drawn(GPU).splitlines()[-2]
-    assert row.split() == "3 RTX 3090 ━━ 6.0/24.0 ━━━━━━╸ 87 % 288/350 71 C".split()
+    assert " ".join(row.split()) == "3 RTX 3090 ━━ 6.0/24.0 ━━━━━━╸ 87 % 288/350 71 C"
     assert "driver 550.54, CUDA up to 12.4" in drawn(GPU)
 
 
