@@ -34,12 +34,12 @@ def talk(session="s-1", **more):
         ("other.jsonl", b'{"prompt": "a", "completion": "b"}\n'),
         ("zero.jsonl", b""),
         ("photo.png", b"\x89PNG\r\n\x1a\n\x00\x00"),
-        ("codex.jsonl", b'{"type":"response_item","payload":{"type":"message"}}\n'),
+        ("codex.jsonl", b'{"type":"response_item","payload":7}\n'),
     ],
 )
 def test_a_file_by_name_that_no_reader_knows_is_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match="Claude Code session") as problem:
+    with pytest.raises(UserError, match="no log of an assistant") as problem:
         run(tmp_path / name)
     assert "\n" not in str(problem.value)
 

@@ -48,9 +48,7 @@ def read(file: LogFile, memory: Memory) -> list[Session]:
     reading = _File(file, memory)
     for record in records_of(file):
         if record.value is None:
-            memory.records.drop(record.fault)
-            if record.fault != "blank":
-                memory.faults.append((file.name, record.line, record.fault))
+            memory.fault(file.name, record.line, record.fault)
         else:
             reading.take(record.value)
     return reading.sessions()

@@ -128,7 +128,7 @@ def convert(
 def _refuse(file: LogFile, counts: Counts) -> None:
     if file.explicit:
         raise UserError(
-            f"{file.path}: holds no records of a Claude Code session; give --src a session's "
-            ".jsonl file or a folder of them"
+            f"{file.path}: is no log of an assistant that is known here; give --src a session "
+            "file, an export or a folder of them"
         )
     counts.drop("unknown_format")

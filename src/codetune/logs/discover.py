@@ -143,7 +143,7 @@ def _parts(file: LogFile, counts: Counts) -> Iterator[LogFile]:
     try:
         with zipfile.ZipFile(file.path) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+    except (zipfile.BadZipFile, RuntimeError, ValueError):
         if file.explicit:
             raise UserError(
                 f"{file.path}: is no readable zip archive; unpack it or give another"

@@ -26,7 +26,7 @@ _OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{[ \t]*\r?\n\s*[\"}]")
 _CHUNK = 1 << 20
 # Longer than any escape, literal or number; strings are told apart by their message.
 _LONGEST_TOKEN = 400
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 
 
 def records_of(file: LogFile, longest: int = LONGEST_LINE) -> Iterator[Record]:

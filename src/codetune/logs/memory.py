@@ -45,6 +45,12 @@ class Memory:
     faults: list[tuple[str, int, str]] = field(default_factory=list)
     _owners: dict[str, str] = field(default_factory=dict)
 
+    def fault(self, file: str, line: int, reason: str) -> None:
+        """Counts what could not be read; all but blank lines are remembered with their place."""
+        self.records.drop(reason)
+        if reason != "blank":
+            self.faults.append((file, line, reason))
+
     def is_new(self, uuid: str, session: str, project: str) -> bool:
         """True when this record was not seen before in the pass; the first session keeps it.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # Where the end tells more than the beginning: test runs and builds.
-_MOSTLY_TAIL = ("Bash", "BashOutput")
+_MOSTLY_TAIL = ("Bash", "BashOutput", "exec_command", "run_shell_command", "shell")
 _SLACK = 0.25
 
 

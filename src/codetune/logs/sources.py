@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from codetune.logs import claude_code
+from codetune.logs import claude_code, codex
 from codetune.logs.discover import LogFile
 from codetune.logs.documents import records_of
 from codetune.logs.memory import Memory
@@ -25,7 +25,7 @@ class Source:
     read: Callable[[LogFile, Memory], list[Session]]
 
 
-SOURCES = (Source(claude_code.NAME, claude_code.detect, claude_code.read),)
+SOURCES = tuple(Source(reader.NAME, reader.detect, reader.read) for reader in (claude_code, codex))
 
 
 def source_of(file: LogFile) -> Source | None:
