@@ -7,7 +7,7 @@ in folders that the readers of logs take like the originals. See docs/archive_lo
 from codetune.logs.archive.copying import KEPT
 from codetune.logs.archive.forgetting import Selection, folder_of, forget, select
 from codetune.logs.archive.identity import Forgotten, forgotten
-from codetune.logs.archive.index import LOCK, Index, is_archive
+from codetune.logs.archive.index import LOCK, Index, is_archive, place_of
 from codetune.logs.archive.keeping import Kept, checked, keep_all, listed
 from codetune.logs.archive.places import usual_places
 from codetune.logs.archive.repair import Repaired, repair, verify
@@ -27,6 +27,7 @@ __all__ = [
     "is_archive",
     "keep_all",
     "listed",
+    "place_of",
     "repair",
     "select",
     "usual_places",

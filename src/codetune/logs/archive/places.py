@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from codetune.errors import UserError
 from codetune.logs.archive.identity import UUID
 from codetune.logs.archive.index import Index, place_of
 
+# What a writer leaves beside its target is swept away sooner or later, in an archive as well.
+_TEMPORARY = re.compile(r"\..+\.(?:staging|tmp|old)-\d+-[^.]*", re.S)
 _BESIDE_A_SESSION = frozenset(("subagents", "tool-results", "workflows"))
 
 
@@ -141,7 +144,7 @@ def _judged(source: Source, path: Path, facts: os.stat_result, *, explicit: bool
     below = path.relative_to(source.root)
     if stat.S_ISLNK(facts.st_mode):
         return Left(path, "link")
-    if not explicit and not is_session_file(below.parts):
+    if _TEMPORARY.fullmatch(path.name) or not (explicit or is_session_file(below.parts)):
         return Left(path, "not_a_session")
     if not stat.S_ISREG(facts.st_mode):
         return Left(path, "not_a_regular_file")
