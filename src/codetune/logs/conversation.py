@@ -30,6 +30,7 @@ class Conversation:
         if self._open is None:
             self._open = Step(model=model)
             self._segments[-1].append(self._open)
+        self._open.model = self._open.model or model
         return self._open
 
     def say(self, text: str, model: str = "") -> None:
