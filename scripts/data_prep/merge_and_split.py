@@ -49,15 +49,16 @@ def run(config: DataConfig, log: Run) -> stage.Report:
         raise UserError(f"--name {config.name}: is part of a file name, so it cannot hold a path")
     if config.verify:
         return verify(config)
-    targets = publish.outputs(config.out_dir, config.name)
-    targets = (*targets, config.rejects) if config.rejects else targets
+    targets = (*publish.outputs(config.out_dir, config.name), *filter(None, [config.rejects]))
     chosen = sources.choose(config.inputs or sources.find(config.out_dir), targets)
     for path, why in chosen.left_out:
         console.say(f"left out: {path} ({why})")
-    origin = log.origin(config, [artefact.input_file(path) for path in chosen.files])
-    if not config.force and all(artefact.is_current(path, origin) for path in targets):
-        return stage.Report(f"{targets[0]} and {targets[1]}", "up to date", targets)
-    return build(config, chosen.files, origin)
+    origin = log.origin(config, [log.input(path, "rows") for path in chosen.files])
+    current = not config.force and all(artefact.is_current(path, origin) for path in targets)
+    made = None if current else build(config, chosen.files, origin)
+    for path in targets:
+        log.output(path, "rejects" if path == config.rejects else path.name.partition(".")[0])
+    return made or stage.Report(f"{targets[0]} and {targets[1]}", "up to date", targets)
 
 
 def build(config: DataConfig, files: tuple[Path, ...], origin: Origin) -> stage.Report:
@@ -82,8 +83,7 @@ def build(config: DataConfig, files: tuple[Path, ...], origin: Origin) -> stage.
                 bar.advance()
         made = split.divide(reader.records(), wanted, *before)
         if config.eval_size is None and made.fraction != config.eval_frac:
-            share = f"{made.fraction:.3f} is used"
-            console.say(f"note: --eval_frac {config.eval_frac} gives no usable eval side; {share}")
+            console.say(f"note: --eval_frac gives no usable eval side; {made.fraction:.3f} is used")
         for reason, record in made.dropped():
             reader.reject(record, reason)
         if not config.force:

@@ -46,14 +46,14 @@ def run(config: LengthsConfig, log: Run) -> stage.Report:
     from codetune import artefact, tokens
     from codetune.tokens import histogram
 
-    files = {"train": config.train_file, "eval": config.eval_file}
-    sides = {side: path for side, path in files.items() if path is not None}
-    inputs = [artefact.input_file(path) for path in sides.values()]
+    sides = {"train": config.train_file, **({"eval": e} if (e := config.eval_file) else {})}
+    inputs = [log.input(path, side) for side, path in sides.items()]
     tok = tokens.load(config.model_name_or_path)
+    log.input(artefact.Input(str(config.model_name_or_path), tok.fingerprint), "tokenizer")
     origin = log.origin(config, [*inputs, artefact.Input("tokenizer", tok.fingerprint)])
     result, picture = config.output_dir / "lengths.json", config.output_dir / "lengths.png"
     if artefact.is_current(result, origin) and artefact.is_current(picture, origin):
-        return report(json.loads(result.read_bytes()), "up to date", (result, picture))
+        return report(log, json.loads(result.read_bytes()), "up to date", (result, picture))
     counts = {side: artefact.Counts() for side in sides}
     unlearnt: list[str] = []
     rows = {
@@ -64,7 +64,7 @@ def run(config: LengthsConfig, log: Run) -> stage.Report:
     found |= {"tokenizer": tok.fingerprint, "counts": {s: c.as_dict() for s, c in counts.items()}}
     artefact.save_figure(picture, histogram.draw(rows, config.max_length), origin)
     artefact.write_text(result, json.dumps(found, indent=1) + "\n", origin, counts)
-    return report(found, "done", (result, picture))
+    return report(log, found, "done", (result, picture))
 
 
 def measured(
@@ -119,15 +119,16 @@ def findings(
     }
 
 
-def report(found: dict[str, Any], status: Any, outputs: tuple[Path, ...]) -> stage.Report:
+def report(log: Run, found: dict[str, Any], status: Any, outputs: tuple[Path, ...]) -> stage.Report:
     """The findings for a person; what was refused stays refused when nothing has changed."""
     from codetune import artefact
 
+    for path in outputs:
+        log.output(path, "lengths")
     counts = {side: artefact.Counts.from_dict(c) for side, c in found["counts"].items()}
     metrics = {f"{s}_{k}": v for s, facts in found["packing"].items() for k, v in facts.items()}
-    told, refused = found["headline"], found["refused"]
-    tables = (length_table(found),)
-    return stage.Report(told, status, outputs, counts, metrics, tables, found, refused)
+    told, refused, shown = found["headline"], found["refused"], (length_table(found),)
+    return stage.Report(told, status, outputs, counts, metrics, shown, found, refused)
 
 
 def length_table(found: dict[str, Any]) -> Table:

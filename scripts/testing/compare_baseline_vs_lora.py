@@ -45,6 +45,7 @@ def run(config: CompareConfig, log: Run) -> stage.Report:
     from codetune.artefact import Input
     from codetune.evaluation import adapter, questions, report
     from codetune.runlog import newest_adapter
+    from codetune.runlog.keeping.content import record_inputs, record_outputs
 
     tuned = adapter.read(config.adapter or newest_adapter(Path.cwd()))
     base = adapter.base_of(tuned, config.model_name_or_path)
@@ -56,17 +57,17 @@ def run(config: CompareConfig, log: Run) -> stage.Report:
     adapter.check_held_out(tuned, config.eval_file, held_out)
     inputs = [Input("adapter", tuned.sha256), Input("base", base.weights_sha256)]
     inputs += [Input("eval", held_out), Input("tokenizer", work.tok.fingerprint)]
-    for source in inputs:
-        log.input(source, "in")
+    lies = (tuned.path, base.path, config.eval_file, base.path / "tokenizer.json")
+    record_inputs(log, inputs, lies)
     origin = log.origin(config, inputs)
     folder = config.output_dir or Path("outputs") / tuned.run_name / "report"
     files = report.files(folder)
     if all(artefact.is_current(file, origin) for file in files):
+        record_outputs(log, dict.fromkeys(files, "report"))
         found = json.loads((folder / report.JSON).read_bytes())
         return _told(config, log, found, status="up to date", outputs=files)
     found, counts = _compared(work, folder, origin)
-    for file in files:
-        log.output(file, "report")
+    record_outputs(log, dict.fromkeys(files, "report"))
     return _told(config, log, found, outputs=files, counts={"eval rows": counts})
 
 

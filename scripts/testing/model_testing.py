@@ -35,9 +35,7 @@ class ModelTestingConfig(Config):
     short_tokens: int = knob(100, "new tokens of the short test", unit="tokens", ge=2)
     long_tokens: int = knob(256, "new tokens of the long test; 0: none", unit="tokens", ge=0)
     no_long: bool = knob(False, "leave the long test out")
-    prompt: str | None = knob(
-        None, "your own prompt, put into the model's chat template", text=True
-    )
+    prompt: str | None = knob(None, "your own prompt, put into the chat template", text=True)
     prompt_file: Path | None = knob(None, "file with your own prompt")
     prompt_tokens: int = knob(512, "length of the built-in prompt", unit="tokens", ge=1)
     repeats: int = knob(5, "measurements each, of which median and quartiles are shown", ge=1)
@@ -45,9 +43,7 @@ class ModelTestingConfig(Config):
     device: Literal["auto", "cpu", "cuda"] = knob("auto", "where to run")
     gpu_mem: str | None = knob(None, "GPU memory to use at most, such as 9GB (what is free)")
     cpu_budget_gb: float | None = knob(None, "RAM to use at most (what is free)", unit="GB", gt=0)
-    skip_large_if_low_ram: bool = knob(
-        False, "leave out models of 10B and more whose 4-bit weights exceed the free RAM"
-    )
+    skip_large_if_low_ram: bool = knob(False, "leave out 10B and more that exceed the free RAM")
     fa2: bool = knob(False, "without effect, for old commands: attention is torch's own (sdpa)")
     output_dir: Path = knob(Path("outputs/model-testing"), "where the JSON goes")
 
@@ -58,19 +54,21 @@ def run(config: ModelTestingConfig, log: "Run") -> stage.Report:
 
     from codetune import artefact, console, models
     from codetune.evaluation.speed import measure_apart
+    from codetune.runlog.keeping.content import record_inputs
 
     if config.fa2:
         console.warn("--fa2 has no effect: attention is torch's own (sdpa)")
     jobs = _jobs(config)
     facts = {job.path: models.inspect_model(job.path) for job in jobs}
     inputs = [artefact.Input(f"model:{p.name}", f.weights_sha256) for p, f in facts.items()]
-    origin, results = log.origin(config, [log.input(one, "model") for one in inputs]), []
+    record_inputs(log, inputs, list(facts), "model")
+    origin, results = log.origin(config, inputs), []
     for job in jobs:
         size = f"{facts[job.path].n_parameters / 1e9:.2g}B parameters"
         console.say(f"measuring {job.name} ({size}), quant {job.quant}")
         results.append(measure_apart(job))
         if results[-1].text:
-            console.say(f"it wrote {results[-1].text!r}")
+            console.quote(f"it wrote {results[-1].text!r}")
     told = [asdict(result) for result in results]
     layout = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
     out = config.output_dir / f"{log.name}.json"
@@ -88,19 +86,19 @@ def _jobs(config: ModelTestingConfig) -> "list[Job]":
     from codetune.evaluation.fit import parse_size
     from codetune.evaluation.speed import Job
 
-    long = 0 if config.no_long else config.long_tokens
-    counts = tuple(count for count in (config.short_tokens, long) if count)
+    counts = (config.short_tokens, 0 if config.no_long else config.long_tokens)
     common = config.model_dump(include={"prompt_tokens", "repeats", "warmup", "device"})
     common["gpu_bytes"] = None if config.gpu_mem is None else parse_size(config.gpu_mem)
     common["ram_bytes"] = config.cpu_budget_gb and int(config.cpu_budget_gb * 1e9)
     common["skip_large"] = config.skip_large_if_low_ram
     prompt, found = _prompt(config), []
     for name in config.models:
-        is_size = name.lower() in SIZES
-        path = models.find_model(_BY_SIZE.format(name.upper()) if is_size else name)
+        path = models.find_model(_BY_SIZE.format(name.upper()) if name.lower() in SIZES else name)
         for quant in ("4bit", "8bit") if config.quant == "both" else (config.quant,):
             shown = Path(name).resolve().name
-            found.append(Job(shown, path, quant, prompt, new_tokens=counts, **common))
+            found.append(
+                Job(shown, path, quant, prompt, new_tokens=tuple(filter(None, counts)), **common)
+            )
     return found
 
 

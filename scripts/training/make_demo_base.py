@@ -8,6 +8,7 @@ is pre-trained here for about a minute on two cores. No weights are downloaded.
 
 from __future__ import annotations
 
+import sysconfig
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,9 +35,11 @@ def run(config: DemoBaseConfig, log: Run) -> stage.Report:
     from codetune.models.demo_corpus import fingerprint, standard_library
 
     sources = standard_library(config.corpus_bytes)
-    corpus = log.input(artefact.Input("python-stdlib", fingerprint(sources)), "corpus")
+    corpus = artefact.Input("python-stdlib", fingerprint(sources))
+    log.input(artefact.Input(sysconfig.get_paths()["stdlib"], corpus.sha256), "corpus")
     origin = log.origin(config, [corpus])
     if artefact.is_current(config.output_dir, origin):
+        log.output(config.output_dir, "model")
         headline = f"{config.output_dir} was made from this Python's standard library"
         return stage.Report(headline, status="up to date", outputs=(config.output_dir,))
 

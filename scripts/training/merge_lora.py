@@ -50,6 +50,7 @@ def run(config: MergeConfig, log: Run) -> stage.Report:
     from codetune import artefact, console, merging, models
     from codetune.artefact import Input
     from codetune.runlog import newest_adapter
+    from codetune.runlog.keeping.content import content_of
 
     place = config.adapter or newest_adapter(Path.cwd())
     adapter = merging.load_adapter(place)
@@ -64,10 +65,13 @@ def run(config: MergeConfig, log: Run) -> stage.Report:
     if doubt := merging.check_base(adapter, base):
         console.warn(doubt)
     inputs = [Input("base", base.weights_sha256)]
-    inputs += [log.input(file) for file in merging.adapter_files(place)]
-    inputs += [log.input(config.eval_file)] if config.eval_file else []
+    inputs += [artefact.input_file(file) for file in merging.adapter_files(place)]
+    inputs += [log.input(config.eval_file, "eval")] if config.eval_file else []
+    log.input(content_of(base.path, base.weights_sha256), "base")
+    log.input(content_of(place), "adapter")
     origin = log.origin(config, inputs)
     if artefact.is_current(out, origin):
+        log.output(out, "model")
         return stage.Report(f"{out} holds this base and adapter", "up to date", (out,))
     proof = merge(config, base, adapter, out, origin)
     log.output(out, "model")

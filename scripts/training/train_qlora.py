@@ -29,7 +29,7 @@ DEFAULT_CONFIG = Path("configs/train/default.yaml")
 def run(config: TrainConfig, log: Run) -> stage.Report:
     """Trains, or says that the adapter is up to date."""
     from codetune import artefact, models, tokens
-    from codetune.artefact import Input
+    from codetune.runlog.keeping.content import record_inputs
 
     facts = models.inspect_model(models.find_model(config.model_name_or_path))
     tok = tokens.load(facts.path)
@@ -37,13 +37,13 @@ def run(config: TrainConfig, log: Run) -> stage.Report:
         limit = f"{facts.path}: made for {facts.longest:,} tokens"
         raise UserError(f"{limit}, not {config.max_length:,}; lower --max_length")
     inputs = [
-        Input("train", artefact.input_file(config.train_file).sha256),
-        Input("eval", artefact.input_file(config.eval_file).sha256),
-        Input("base", facts.weights_sha256),
-        Input("tokenizer", tok.fingerprint),
+        artefact.Input("train", artefact.input_file(config.train_file).sha256),
+        artefact.Input("eval", artefact.input_file(config.eval_file).sha256),
+        artefact.Input("base", facts.weights_sha256),
+        artefact.Input("tokenizer", tok.fingerprint),
     ]
-    for source in inputs:
-        log.input(source, source.path)
+    lies = (config.train_file, config.eval_file, facts.path, facts.path / "tokenizer.json")
+    record_inputs(log, inputs, lies)
     origin = log.origin(config, inputs)
     adapter = config.run_dir / "adapter"
     if config.resume == "auto" and artefact.is_current(adapter, origin):
@@ -67,7 +67,7 @@ def _train(work: Work, log: Run) -> stage.Report:
     from codetune.training.adapter import publish_adapter
     from codetune.training.assemble import build_trainer, described, planned_steps
     from codetune.training.callbacks import Bar, Recorder, SafeStop
-    from codetune.training.checkpoints import compute_dtype, newest_valid
+    from codetune.training.checkpoints import compute_dtype, newest_valid, step_of
 
     config, checkpoints = work.config, work.config.run_dir / "checkpoints"
     for line in described(work):
@@ -87,9 +87,10 @@ def _train(work: Work, log: Run) -> stage.Report:
     console.say(f"base in {loaded}")
     log.event("base_loaded", quant=loaded.quant, device=loaded.device, dtype=loaded.dtype_name)
     trainer = build_trainer(work, loaded, checkpoints, measure_base=resumed is None)
-    stop = SafeStop()
+    stop, total = SafeStop(), planned_steps(trainer)
+    log.event("steps_planned", total=total, done=step_of(resumed) if resumed else 0)
     started = time.monotonic()
-    with console.progress("training steps", planned_steps(trainer)) as bar:
+    with console.progress("training steps", total) as bar:
         for callback in (Recorder(log, Path("runs") / config.run_name), Bar(bar), stop):
             trainer.add_callback(callback)
         if resumed is not None:

@@ -51,6 +51,7 @@ def run(config: Repo2FimConfig, log: "Run") -> stage.Report:
     from codetune import artefact, console
     from codetune.code.fim import Account
     from codetune.code.sources import open_source
+    from codetune.runlog.keeping.content import record_outputs
     from codetune.sample import dump
 
     if config.min_middle > config.max_middle:
@@ -58,12 +59,16 @@ def run(config: Repo2FimConfig, log: "Run") -> stage.Report:
     if config.max_context_chars is not None:
         console.warn("--max_context_chars has no effect: rows keep whole files; see --help")
     trees = [open_source(path, config.rev) for path in config.repo]
+    for path, tree in zip(config.repo, trees, strict=True):
+        found_at = artefact.Input(str(path.absolute()), tree.rev or tree.fingerprint)
+        log.input(found_at, "commit" if tree.rev else "folder")
     trees.sort(key=lambda tree: (tree.name, tree.identity, tree.rev or ""))
     inputs = [artefact.Input(f"repo:{t.name}@{t.rev or 'folder'}", t.fingerprint) for t in trees]
     origin = log.origin(config, inputs)
     out = config.out or Path("data") / f"{trees[0].name if len(trees) == 1 else 'repos'}.fim.jsonl"
-    wanted = [out, *([config.rejects] if config.rejects else [])]
+    wanted = {out: "fim", **({config.rejects: "rejects"} if config.rejects else {})}
     if all(artefact.is_current(path, origin) for path in wanted):
+        record_outputs(log, wanted)
         return stage.Report(f"{out} holds the rows already", status="up to date", outputs=(out,))
 
     account = Account(rejects=[] if config.rejects else None)
@@ -73,8 +78,7 @@ def run(config: Repo2FimConfig, log: "Run") -> stage.Report:
     artefact.write_rows(out, lines, origin, counts)
     if config.rejects:
         artefact.write_rows(config.rejects, map(dump, account.rejects or ()), origin)
-    for path in wanted:
-        log.output(path, "fim" if path == out else "rejects")
+    record_outputs(log, wanted)
     kinds = [[kind, f"{n:,}"] for kind, n in sorted(account.kinds.items())]
     return stage.Report(
         f"{account.rows.kept:,} rows of {account.files.kept:,} files in {out}",

@@ -1,0 +1,1 @@
+"""Keeping runs in order: what stages note of their files, words and notes, removal, checkpoints."""
