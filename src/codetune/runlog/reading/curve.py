@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.text import Text
 
 from codetune.runlog.reading.figures import number
-from codetune.runlog.reading.layout import one_line
+from codetune.runlog.reading.layout import cut, one_line
 from codetune.runlog.reading.points import Bucket, Curve
 
 # Told apart without colour, too. The first is the faintest: behind it lies the noisiest curve.
@@ -15,6 +15,7 @@ _MARKS = ".o+x*#@%"
 _COLOURS = ("cyan", "yellow", "green", "magenta", "red", "blue", "white", "bright_cyan")
 HEIGHT = 10
 WIDEST = 100  # columns; more of them show nothing that a person can read
+_NAME = 40  # columns for a name in the legend
 _Cell = tuple[str, str]  # character, style
 
 
@@ -72,6 +73,6 @@ def _line(label: str, row: Sequence[_Cell]) -> Text:
 def _legend(names: Sequence[str], indent: str) -> Text:
     legend = Text(indent)
     for name, (mark, style) in zip(names, _marks(len(names)), strict=True):
-        legend.append(f"{mark} {one_line(name)}   ", style=style)
+        legend.append(f"{mark} {cut(one_line(name), _NAME)}   ", style=style)
     legend.rstrip()
     return legend

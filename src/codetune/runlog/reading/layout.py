@@ -52,6 +52,11 @@ def one_line(text: object) -> str:
     return " ".join(clean(text).split())
 
 
+def cut(cell: str, size: int) -> str:
+    """`cell`, no wider than `size` columns; an ellipsis stands for the rest."""
+    return cell if cell_len(cell) <= size else set_cell_size(cell, size - 1) + "…"
+
+
 def drawn(
     columns: Sequence[Column], rows: Sequence[Sequence[object]], width: int | None
 ) -> list[Text]:
@@ -60,7 +65,9 @@ def drawn(
         columns = [replace(column, cut=False, fold=False) for column in columns]
     cells = [[one_line(cell) for cell in row] for row in rows]
     widths = _widths(columns, cells, width)
-    header = [Text(column.name, style="bold") for column in columns]
+    soft = [column.cut or column.fold for column in columns]
+    names = [cut(c.name, w) if s else c.name for c, w, s in zip(columns, widths, soft, strict=True)]
+    header = [Text(name, style="bold") for name in names]
     lines = [_joined(columns, widths, header)] if any(c.name for c in columns) else []
     for row in cells:
         lines += _folded(columns, widths, row)
@@ -113,7 +120,7 @@ def _shared(natural: list[int], soft: list[int], room: int) -> list[int]:
 def _folded(columns: Sequence[Column], widths: Sequence[int], row: Sequence[str]) -> Iterator[Text]:
     """The lines of one row: one, unless a cell is folded."""
     parts = [
-        _chopped(cell, size) if column.fold else [_cut(cell, size) if column.cut else cell]
+        _chopped(cell, size) if column.fold else [cut(cell, size) if column.cut else cell]
         for column, cell, size in zip(columns, row, widths, strict=True)
     ]
     styles = [c.style(cell) if c.style else "" for c, cell in zip(columns, row, strict=True)]
@@ -142,10 +149,6 @@ def _head(text: str, size: int) -> str:
     while end < len(text) and (used := used + cell_len(text[end])) <= size:
         end += 1
     return text[: max(1, end)]
-
-
-def _cut(cell: str, size: int) -> str:
-    return cell if cell_len(cell) <= size else set_cell_size(cell, size - 1) + "…"
 
 
 def _joined(columns: Sequence[Column], widths: Sequence[int], cells: Sequence[Text]) -> Text:

@@ -128,6 +128,7 @@ def _ask_server(place: Place, statement: str) -> Rows:
             yield _names(cursor.description)
             while rows := connection.execute("FETCH 1000 FROM answer").fetchall():
                 yield from rows
+            connection.rollback()  # what a function of the statement may have done goes with it
     except (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.FeatureNotSupported):
         raise UserError(f"sql: {_ONLY_READS}") from None
     except psycopg.errors.SyntaxError as problem:  # so it says of INSERT where a query must stand
