@@ -1,0 +1,92 @@
+"""Runs removed from the run log: first out of sight by one rename, then for good.
+
+Who is killed in between has lost nothing that was not to be removed; `complete` ends it next time.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codetune import artefact
+from codetune.errors import RefusedError
+from codetune.runlog import events
+from codetune.runlog.keeping.amend import journal_of
+from codetune.runlog.local import RunRow
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+# Beside the runs and not among them: what lies in here is a run no more.
+_ASIDE = events.RUNS / ".removed"
+
+
+@dataclass(frozen=True)
+class Left:
+    """What stays of a removed run: a file or folder it made, and the bytes it takes."""
+
+    run: RunRow
+    path: str
+    size: int
+
+
+def check(root: Path, rows: Sequence[RunRow]) -> None:
+    """RefusedError for a run at work, UserError for one of another checkout."""
+    for row in rows:
+        journal_of(root, row.id)
+        if row.status == "running":
+            raise RefusedError(f"run {row.name} ({row.id}) is at work; end it first")
+
+
+def left_behind(root: Path, rows: Sequence[RunRow]) -> Iterator[Left]:
+    """What these runs made and is still there; removing a run does not touch it."""
+    told: set[str] = set()
+    for row in rows:
+        for file in row.outputs:
+            place = root / file.path
+            if file.path not in told and place.exists():
+                told.add(file.path)
+                yield Left(row, file.path, size_of(place))
+
+
+def remove(root: Path, database: Engine, rows: Sequence[RunRow]) -> None:
+    """Removes journals and rows, if `check` lets all pass. Raises DBAPIError as indexing does."""
+    check(root, rows)
+    aside = artefact.private_dir(root / _ASIDE)
+    for row in rows:
+        folder = events.journal_path(root, row.id).parent
+        folder.rename(aside / row.id)
+    complete(root, database)
+
+
+def complete(root: Path, database: Engine) -> list[str]:
+    """Ends removals that were begun; returns the ids of the runs."""
+    from codetune.runlog.store.index import forget_run
+
+    aside = root / _ASIDE
+    if not aside.is_dir():
+        return []
+    ids = sorted(folder.name for folder in aside.iterdir())
+    for run_id in ids:
+        # Rows first: a folder that is gone would leave nobody to remember them.
+        if not (root / events.RUNS / run_id).exists():
+            forget_run(database, run_id)
+        shutil.rmtree(aside / run_id, ignore_errors=True)
+    with suppress(OSError):  # another process may be removing runs too
+        aside.rmdir()
+    return ids
+
+
+def size_of(place: Path) -> int:
+    """Bytes of a file, or of all files of a folder; links are not followed."""
+    if place.is_symlink():
+        return 0
+    if place.is_dir():
+        return sum(
+            p.lstat().st_size for p in place.rglob("*") if p.is_file() and not p.is_symlink()
+        )
+    return place.stat().st_size
