@@ -100,7 +100,7 @@ def contents(home):
 
 
 def states(before, tmp_path, stride, action, **more):
-    """The home as it is after a kill at every `stride`-th write of `action`, which gets the home."""
+    """The home as it is after a kill at every `stride`-th write of `action(home)`."""
     for after in range(0, 1000, stride):
         home = copied(before, tmp_path / str(after))
         if not killed_after(lambda home=home: action(home, **more), after):
@@ -189,7 +189,7 @@ def test_a_kill_while_a_lost_index_is_made_again_is_no_matter(before, tmp_path):
 
 
 def lose_index_and_keep(home):
-    os.remove(home.archive / "archive.index")
+    (home.archive / "archive.index").unlink()
     home.keep()
 
 

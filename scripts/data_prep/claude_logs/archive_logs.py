@@ -45,12 +45,12 @@ def run(config: ArchiveLogsConfig, _log: "Run") -> stage.Report:
     from codetune import artefact
     from codetune.logs import archive
 
-    if sum([config.list_only, config.verify, bool(config.forget)]) > 1:
+    if sum([config.list_only, config.verify, config.forget is not None]) > 1:
         raise UserError("--list_only, --verify and --forget exclude each other")
     out = archive.checked(config.out)
     if config.list_only:
         return _keep(config, archive.Index(out))
-    if (config.verify or config.forget) and not archive.is_archive(out):
+    if (config.verify or config.forget is not None) and not archive.is_archive(out):
         raise UserError(f"{out}: is no archive; run archive-logs first, or check --out")
 
     def waiting() -> None:
@@ -61,7 +61,7 @@ def run(config: ArchiveLogsConfig, _log: "Run") -> stage.Report:
         try:
             if config.verify:
                 return _verify(index)
-            if config.forget:
+            if config.forget is not None:
                 return _forget(index, config.forget, yes=config.yes)
             return _keep(config, index)
         finally:

@@ -40,6 +40,8 @@ def select(index: Index, wanted: str, home: Path) -> Selection:
     UserError, which repeats no name, when that is nothing or several things.
     """
     chosen = Selection()
+    if not wanted.strip():
+        raise UserError("--forget: is empty; give a session id or the path of a project")
     if "/" in wanted:
         _select_path(index, Path(wanted).expanduser(), home, chosen)
     else:
@@ -119,9 +121,11 @@ def _spellings(path: Path) -> set[str]:
 def _with_copies(index: Index, chosen: Selection) -> None:
     """Adds resumed and branched copies: sessions that begin with records of what goes."""
     records: set[str] = set()
-    for name in chosen.files:
-        if name.endswith(".jsonl") and (index.archive / name).is_file():
+    earlier = [v.name for v in index.versions.values() if v.of in chosen.files]
+    for name in [*earlier, *chosen.files]:
+        if ".jsonl" in name and (index.archive / name).is_file():
             records |= _record_ids(index.archive / name)
+        if name.endswith(".jsonl") and (index.archive / name).is_file():
             chosen.sessions |= set(identify(index.archive / name, name).marks)
     copies = set()
     for name, entry in index.entries.items():

@@ -106,8 +106,9 @@ def _start(made: dict[Path, Source], root: Path, start: Path) -> None:
 
 
 def scan(source: Source, known: Iterable[Path], archive: Path) -> Iterator[Found | Left]:
-    """Every file below a source, sorted; links are not followed, `known` roots below it and the
-    archive are passed over.
+    """Every file below a source, in an order that its names decide.
+
+    Links are not followed; `known` roots below it and the archive are passed over.
     """
     others = {root for root in known if source.root in root.parents} | {archive.resolve()}
     for start in source.starts:
@@ -127,10 +128,11 @@ def _below(source: Source, start: Path, passed: set[Path]) -> Iterator[Found | L
         except OSError as problem:
             yield Left(folder, "unreadable", problem.strerror or "")
             continue
+        folders = [Path(one.path) for one in entries if one.is_dir(follow_symlinks=False)]
+        waiting += [one for one in reversed(folders) if one not in passed]
         for entry in entries:
             path = Path(entry.path)
             if entry.is_dir(follow_symlinks=False):
-                waiting += [] if path in passed else [path]
                 continue
             try:
                 facts = entry.stat(follow_symlinks=False)
