@@ -13,8 +13,8 @@ logs/background/ without tmux. The windows get your environment, not that of the
 
 import argparse
 import json
-import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -125,10 +125,9 @@ def _places() -> "Places":
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 <= seconds < math.inf:
-        raise ValueError(text)
-    return seconds
+    if re.fullmatch(r"\d{1,9}(\.\d*)?", text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return float(text)
 
 
 def main() -> int:

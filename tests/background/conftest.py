@@ -30,7 +30,7 @@ exec "$TEST_PYTHON" "$TEST_STAGE" "$@"
 
 
 @pytest.fixture
-def private(tmp_path: Path) -> Iterator[dict[str, str]]:
+def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """An environment in which tmux is a server of this test alone, ended afterwards."""
     if shutil.which("tmux") is None:
         pytest.skip("no tmux here")
@@ -40,6 +40,10 @@ def private(tmp_path: Path) -> Iterator[dict[str, str]]:
     env |= {"TMUX_TMPDIR": sockets, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT / "src")}
     env |= {"TEST_PYTHON": sys.executable, "TEST_STAGE": str(STAGE), "TERM": "xterm"}
     env |= {"COLUMNS": "200", "SHELL": "/bin/sh"}
+    # for this process too, which may ask tmux itself
+    monkeypatch.setenv("TMUX_TMPDIR", sockets)
+    for name in ("TMUX", "TMUX_PANE"):
+        monkeypatch.delenv(name, raising=False)
     yield env
     subprocess.run(["tmux", "kill-server"], env=env, capture_output=True)
     shutil.rmtree(sockets)

@@ -43,13 +43,22 @@ def stop(place: Place, root: Path, session: Session, patience: Patience) -> None
     target = at_work(root, session)
     if target is not None and process.is_alive(target, process.now_ms()):
         _refuse_elsewhere(session, target)
-        if session.asked:
-            console.say(f"{session.name}: was asked to save and exit before; waiting for it")
-        elif _signal(target, force=False):
-            place.mark_asked(session)
-            console.say(f"{session.name}: asked its run to save and exit")
-        _wait(session, target, patience)
+        try:
+            _ask(place, session, target)
+            _wait(session, target, patience)
+        except KeyboardInterrupt:
+            console.warn(f"{session.name}: its run was asked, and goes on to save and exit")
+            raise
     abandon(root, session.run, "ended before it started")
+
+
+def _ask(place: Place, session: Session, target: Process) -> None:
+    """Once: a second signal would end the run before it has saved."""
+    if session.asked:
+        console.say(f"{session.name}: was asked to save and exit before; waiting for it")
+    elif _signal(target, force=False):
+        place.mark_asked(session)
+        console.say(f"{session.name}: asked its run to save and exit")
 
 
 def abandon(root: Path, run: str, reason: str) -> None:
@@ -94,12 +103,8 @@ def _signal(target: Process, *, force: bool) -> bool:
 
 def _wait(session: Session, target: Process, patience: Patience) -> None:
     """Until the process is gone; says how long that may still take."""
-    try:
-        if _is_gone(target, patience.seconds, f"{session.name}: waiting for it"):
-            return
-    except KeyboardInterrupt:
-        console.warn(f"{session.name}: its run was asked, and goes on to save and exit")
-        raise
+    if _is_gone(target, patience.seconds, f"{session.name}: waiting for it"):
+        return
     if not patience.force:
         raise RefusedError(
             f"{session.name}: still at work after {patience.seconds:g} s, so nothing was ended; "

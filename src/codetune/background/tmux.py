@@ -64,7 +64,7 @@ class Tmux:
         """Opens the windows, each of which keeps its last screen when its program ends."""
         done = self._run(["start-server", ";", "source-file", "-"], opening(plan, self._globals()))
         if "duplicate session" in done.stderr:
-            raise RefusedError(taken(plan.name))
+            raise RefusedError(f"{plan.name}: was opened by another command at this moment")
         if done.returncode != 0:
             raise UserError(f"tmux did not open the session: {_said(done)}")
         return next(session for session in self.sessions() if session.run == plan.run)
@@ -105,6 +105,14 @@ class Tmux:
 
     def _listed(self) -> tuple[list[list[str]], dict[str, list[str]]]:
         """Of all sessions the options, and of panes that train what became of them, by run id."""
+        rows, panes = self._lists()
+        if any(dead == "1" and not code + signal for _, dead, code, signal, _ in panes.values()):
+            # tmux may miss how a program ended (3.3a: one in ten) until its next child ends
+            self._run(["run-shell", "true"])
+            rows, panes = self._lists()
+        return rows, panes
+
+    def _lists(self) -> tuple[list[list[str]], dict[str, list[str]]]:
         words = ["list-sessions", "-F", f"session|{_OF_SESSION}"]
         words += [";", "list-panes", "-a", "-F", f"pane|{_OF_PANE}"]
         done = self._run(words)
