@@ -263,6 +263,36 @@ def test_a_writer_that_reads_first_waits_for_its_turn(tmp_path: Path) -> None:
     assert seen == [1]
 
 
+def test_a_file_that_a_newer_sqlite_made_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in WAL mode, which an older one leaves; while others read, it has to wait."""
+    monkeypatch.setattr(database, "wal_is_safe", lambda version: True)
+    place = sqlite_at(tmp_path)
+    monkeypatch.setattr(database, "wal_is_safe", lambda version: False)
+    reader = sqlite3.connect(place.file)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT count(*) FROM run").fetchone() == (0,)
+    done = []
+
+    def write(name: str) -> None:
+        with transaction(database.engine(place)) as connection:
+            connection.execute(text("INSERT INTO project VALUES (:name)"), {"name": name})
+        done.append(name)
+
+    threads = [threading.Thread(target=write, args=(str(n),)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    assert done == []
+    reader.close()
+    for thread in threads:
+        thread.join()
+    assert len(done) == 4
+    with transaction(database.engine(place)) as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar() == "truncate"
+
+
 def test_readers_take_no_lock(tmp_path: Path) -> None:
     opened = database.engine(sqlite_at(tmp_path))
     with transaction(opened, read_only=True), transaction(opened, read_only=True) as reader:

@@ -8,6 +8,7 @@ the fix for its reset race. PostgreSQL: short timeouts, so that a lost server ca
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ BUSY_SECONDS = 10.0
 # For a server: seconds to connect, milliseconds until a connection without answers is given up.
 _PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
 _STATEMENT_SECONDS = 30
+_LOOK_SECONDS = 0.02
 _SHARED_FILESYSTEMS = {"nfs", "nfs4", "lustre", "cifs", "smb3", "gpfs", "beegfs", "fuse.sshfs"}
 
 
@@ -168,10 +170,25 @@ def _connect(
         file.chmod(0o600)
     connection.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
     if not wal_is_safe(sqlite3.sqlite_version_info):
-        connection.execute("PRAGMA journal_mode=TRUNCATE")
+        _leave_wal(connection, busy_seconds)
     elif create:  # lasts in the file; changing it later would need the file for itself
         connection.execute("PRAGMA journal_mode=WAL")
     return connection
+
+
+def _leave_wal(connection: sqlite3.Connection, busy_seconds: float) -> None:
+    """Says TRUNCATE, which fails at once, whatever the timeout, on a file that a newer SQLite
+    put into WAL mode while anybody else has it open.
+    """
+    until = time.monotonic() + busy_seconds
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=TRUNCATE")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_LOOK_SECONDS)
 
 
 def _begin(connection: Any) -> None:
