@@ -105,7 +105,7 @@ def shape_of(folder, data, reader, **more):
     return shape(session), memory
 
 
-def fuzz_lines(folder, reader, lines, files, seed):
+def fuzz_lines(folder, reader, lines, files, seed, *, by_record=True):
     """Files of damaged lines through one reader: every record is accounted for."""
     chance = random.Random(seed)
     path = folder / "a.jsonl"
@@ -114,7 +114,7 @@ def fuzz_lines(folder, reader, lines, files, seed):
         if chance.random() < 0.3:
             chance.shuffle(damaged)
         path.write_bytes(b"\n".join(damaged) + b"x")
-        read_and_check(path, reader, seed, by_record=True)
+        read_and_check(path, reader, seed, by_record=by_record)
 
 
 def fuzz_document(folder, reader, document, files, seed):
