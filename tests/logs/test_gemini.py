@@ -209,7 +209,7 @@ def test_real_sessions(shared):
 
 
 def test_a_home_folder_named_only_in_outputs_is_replaced(tmp_path):
-    made = call("write_file", "Wrote /Users/mirela/x.txt")
+    made = call("write_file", "Wrote /Users/mirela/x.txt\n-rw-r--r-- 1 mirela staff x.txt")
     (tmp_path / "a.json").write_bytes(
         document(user(1, "go"), reply(2, "", made), reply(3, "Done."))
     )

@@ -33,6 +33,8 @@ _COMMAND = re.compile(
     r"|privacy|quit|restore|resume|rewind|settings|setup-github|skills|stats|terminal-setup|theme"
     r"|tools|upgrade|vim)(?:\s[^\n]*)?"
 )
+# Sessions name no working directory, but tools answer with whole paths.
+_HOME = re.compile(r"(?:/home/|/Users/)[A-Za-z0-9._-]+/")
 _EXIT_CODE = re.compile(r"^Exit Code: (-?\d+)$", re.M)
 
 
@@ -178,6 +180,7 @@ class _File:
             result = _result(call) if made else None
             if result:
                 results.append((call_id, result))
+                self._memory.places.update(_HOME.findall(result.text))
         for call_id, result in results:
             self._talk.answer(call_id, result)
         self._talk.close()
