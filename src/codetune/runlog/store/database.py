@@ -7,6 +7,7 @@ the fix for its reset race. PostgreSQL: short timeouts, so that a lost server ca
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ BUSY_SECONDS = 10.0
 # For a server: seconds to connect, milliseconds until a connection without answers is given up.
 _PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
 _STATEMENT_SECONDS = 30
-_LOOK_SECONDS = 0.02
+_LOOK_SECONDS = (0.01, 0.05)
 _SHARED_FILESYSTEMS = {"nfs", "nfs4", "lustre", "cifs", "smb3", "gpfs", "beegfs", "fuse.sshfs"}
 
 
@@ -158,37 +159,37 @@ def _connect(
 ) -> sqlite3.Connection:
     if create:
         artefact.private_dir(file.parent)
-    mode = "rwc" if create else "rw"
-    connection = sqlite3.connect(
-        f"file:{quote(str(file.absolute()))}?mode={mode}",
-        uri=True,
-        timeout=busy_seconds,
-        isolation_level=None,
-        check_same_thread=False,
-    )
+    source = f"file:{quote(str(file.absolute()))}?mode={'rwc' if create else 'rw'}"
+    connection = _in_fitting_mode(source, busy_seconds, create=create)
     if create:
         file.chmod(0o600)
     connection.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
-    if not wal_is_safe(sqlite3.sqlite_version_info):
-        _leave_wal(connection, busy_seconds)
-    elif create:  # lasts in the file; changing it later would need the file for itself
-        connection.execute("PRAGMA journal_mode=WAL")
     return connection
 
 
-def _leave_wal(connection: sqlite3.Connection, busy_seconds: float) -> None:
-    """Says TRUNCATE, which fails at once, whatever the timeout, on a file that a newer SQLite
-    put into WAL mode while anybody else has it open.
+def _in_fitting_mode(source: str, busy_seconds: float, *, create: bool) -> sqlite3.Connection:
+    """A connection that uses WAL only where that is safe.
+
+    A file that a newer SQLite put into WAL mode cannot be taken out of it while anybody else has
+    it open, and that is told at once, whatever the timeout. So that two who want it do not keep
+    each other from it, we let go of it between attempts.
     """
     until = time.monotonic() + busy_seconds
     while True:
+        connection = sqlite3.connect(
+            source, uri=True, timeout=busy_seconds, isolation_level=None, check_same_thread=False
+        )
         try:
-            connection.execute("PRAGMA journal_mode=TRUNCATE")
-            return
-        except sqlite3.OperationalError:
-            if time.monotonic() > until:
+            if not wal_is_safe(sqlite3.sqlite_version_info):
+                connection.execute("PRAGMA journal_mode=TRUNCATE")
+            elif create:  # lasts in the file; changing it later would need the file for itself
+                connection.execute("PRAGMA journal_mode=WAL")
+            return connection
+        except sqlite3.Error as problem:
+            connection.close()
+            if "locked" not in str(problem) or time.monotonic() > until:
                 raise
-            time.sleep(_LOOK_SECONDS)
+        time.sleep(random.uniform(*_LOOK_SECONDS))
 
 
 def _begin(connection: Any) -> None:
