@@ -26,6 +26,7 @@ from codetune.runlog.reading import (
     record,
 )
 from codetune.runlog.reading.details import RunDetails, details_of
+from codetune.runlog.reading.layout import one_line
 from codetune.runlog.reading.queries import find
 
 PICTURE = "curves.png"
@@ -165,8 +166,9 @@ def _plot(
     def lines(width: Width) -> Iterator[Text]:
         if drawn.curves:
             unit = f" [{drawn.unit}]" if drawn.unit else ""
+            title = one_line(f"{', '.join(drawn.metrics)}{unit} by step")
             yield Text()
-            yield Text(f"{', '.join(drawn.metrics)}{unit} by step", style="bold underline")
+            yield Text(title, style="bold underline")
             yield from curve.plotted(drawn.curves, min(width or curve.WIDEST, curve.WIDEST))
 
     return lines

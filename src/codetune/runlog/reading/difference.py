@@ -13,7 +13,7 @@ from codetune.console import clean
 from codetune.runlog.reading.comparison import descriptions, named
 from codetune.runlog.reading.details import RunDetails
 from codetune.runlog.reading.figures import number
-from codetune.runlog.reading.layout import facts, one_line
+from codetune.runlog.reading.layout import facts, one_line, title
 from codetune.runlog.reading.record import brief, patch_of
 
 _HASH = 12  # characters of a hash, as git shows them
@@ -38,7 +38,7 @@ def uncommitted(run: RunDetails, root: Path) -> dict[str, Any]:
 
 def uncommitted_lines(told: dict[str, Any], width: int | None) -> Iterator[Text]:
     """The same for a person: a few facts, then the patch."""
-    yield Text(one_line(told["run"]["name"]), style="bold")
+    yield from title(told["run"]["name"], width)
     code: list[tuple[str, object]] = [
         ("commit", told["commit"] or "none"),
         ("changes", _code(told)),

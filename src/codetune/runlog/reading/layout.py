@@ -74,12 +74,21 @@ def drawn(
     return lines
 
 
+def title(text: object, width: int | None) -> list[Text]:
+    """The name of what a page is about."""
+    return drawn([Column("", fold=True, style=_bold)], [[text]], width)
+
+
 def facts(pairs: Sequence[tuple[str, object]], width: int | None, *, indent: int = 0) -> list[Text]:
     """Names and values, one pair a line; a value that is too long goes on below itself."""
     columns = [Column("", style=_dim), Column("", fold=True, style=status_style)]
     inner = None if width is None else width - indent
     lines = drawn(columns, [(name, value) for name, value in pairs], inner)
     return [Text(" " * indent).append_text(line) for line in lines]
+
+
+def _bold(_: str) -> str:
+    return "bold"
 
 
 def _dim(_: str) -> str:

@@ -9,7 +9,7 @@ from rich.text import Text
 from codetune.runlog.local import RunRow
 from codetune.runlog.reading.details import Peaks, RunDetails, Summary
 from codetune.runlog.reading.figures import SHORT, duration, gib, number, when
-from codetune.runlog.reading.layout import Column, drawn, facts, status_style
+from codetune.runlog.reading.layout import Column, drawn, facts, status_style, title
 
 _EVENTS = 20  # the newest; more of them push the rest off the screen
 
@@ -19,8 +19,7 @@ def page(run: RunDetails, width: int | None, *, everything: bool = False) -> Ite
 
     With `everything` also the knobs at their defaults and the older events.
     """
-    title = [Column("", fold=True, style=lambda _: "bold")]
-    yield from drawn(title, [[run.row.name]], width)
+    yield from title(run.row.name, width)
     yield from facts(_facts(run), width, indent=2)
     yield from _part("notes", [(when(n.ts), n.text) for n in run.notes], [_c("", fold=True)], width)
     yield from _knobs(run, width, everything=everything)
@@ -52,16 +51,16 @@ def _c(name: str, *, fold: bool = False, cut: bool = False) -> Column:
 
 
 def _part(
-    title: str, rows: Sequence[Sequence[object]], columns: Sequence[Column], width: int | None
+    name: str, rows: Sequence[Sequence[object]], columns: Sequence[Column], width: int | None
 ) -> Iterator[Text]:
     """A titled table whose first column has no name; nothing when there are no rows."""
     if rows:
-        yield from _titled(title, drawn([Column(""), *columns], rows, width))
+        yield from _titled(name, drawn([Column(""), *columns], rows, width))
 
 
-def _titled(title: str, lines: Sequence[Text]) -> Iterator[Text]:
+def _titled(name: str, lines: Sequence[Text]) -> Iterator[Text]:
     yield Text()
-    yield Text(title, style="bold underline")
+    yield Text(name, style="bold underline")
     yield from lines
 
 
@@ -132,8 +131,8 @@ def _knobs(run: RunDetails, width: int | None, *, everything: bool) -> Iterator[
         for param in run.params
         if everything or param.default is not None
     ]
-    title = "knobs" if everything else "knobs changed from their defaults"
-    yield from _part(title, rows, [_c("value", fold=True), _c("default", fold=True)], width)
+    name = "knobs" if everything else "knobs changed from their defaults"
+    yield from _part(name, rows, [_c("value", fold=True), _c("default", fold=True)], width)
 
 
 def _figures(metric: Summary) -> list[object]:
@@ -147,8 +146,8 @@ def _events(run: RunDetails, width: int | None, *, everything: bool) -> Iterator
     shown = run.events if everything else run.events[-_EVENTS:]
     rows = [(when(event.ts), event.kind, words(event.fields)) for event in shown]
     hidden = len(run.events) - len(shown)
-    title = f"events (the newest {len(shown)} of {len(run.events)})" if hidden else "events"
-    yield from _part(title, rows, [_c("what"), _c("", fold=True)], width)
+    name = f"events (the newest {len(shown)} of {len(run.events)})" if hidden else "events"
+    yield from _part(name, rows, [_c("what"), _c("", fold=True)], width)
 
 
 def _child(row: RunRow) -> list[str]:

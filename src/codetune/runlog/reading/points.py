@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select
 
-from codetune.console import clean
+from codetune.runlog.reading.layout import one_line
 from codetune.runlog.store import schema
 
 # Up to so many points a bucket, reading them all costs less than asking for each bucket.
@@ -76,7 +76,9 @@ def as_text(connection: Connection, run_id: str, keys: Sequence[str]) -> Iterato
     for key in keys:
         points = points_of(connection, series[key][0])
         while some := list(islice(points, _BATCH)):
-            yield "\n".join(f"{clean(key)} {p.step} {_value_of(p)} {_moment(p.ts)}" for p in some)
+            yield "\n".join(
+                f"{one_line(key)} {p.step} {_value_of(p)} {_moment(p.ts)}" for p in some
+            )
 
 
 def as_json(
