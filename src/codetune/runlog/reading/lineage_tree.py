@@ -37,7 +37,7 @@ class _Drawing:
         facts = [file.kind, one_line(file.path), (file.sha256 or "no hash")[:SHORT]]
         said = [one.state] if one.state not in ("", OK) else []
         said += [one.doubt] if one.doubt else []
-        line = "  ".join(filter(None, facts)) + (f"  ({'; '.join(said)})" if said else "")
+        line = " ".join(filter(None, facts)) + (f" ({'; '.join(said)})" if said else "")
         return _Node([one_line(line)], [self.step(step, self.verb) for step in one.runs])
 
     def step(self, step: Step, verb: str) -> _Node:
