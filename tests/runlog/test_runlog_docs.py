@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from pathlib import Path
 
 import pytest
 
-from codetune.runlog import Run, capture, events, flusher, process
-from codetune.runlog.store import schema
+from codetune.runlog import Run, capture, events, flusher, open_run, process
+from codetune.runlog.store import database, records, revision, schema, upgrade
 
 
 @pytest.fixture
@@ -34,5 +35,24 @@ def test_its_numbers_are_those_of_the_code(page: str) -> None:
     assert f"every {flusher.SAMPLE_SECONDS:.0f} seconds" in page
     assert f"after {process.LEASE_MS // 1000} seconds of silence" in page
     assert f"more\nthan {events._LONGEST_TEXT:,} characters" in page
+    first, second, third = revision._WAITS
+    assert f"again after {first:g}, {second:g}\n  and {third:g} seconds" in page
+    assert f"busy timeout of {database.BUSY_SECONDS:.0f} seconds" in page
+    assert f"more than {records._LONGEST_NAME} characters" in page
+    assert f"`{upgrade.BACKUP_SCHEMA}<revision>_<time>`" in page
+    assert flusher._REST == 9
     assert "capture.KEPT_VARIABLES" in page
     assert capture.KEPT_VARIABLES
+
+
+def test_the_query_it_shows_works(page: str, tmp_path: Path) -> None:
+    run = open_run(tmp_path, stage="train", config={})
+    for step in range(3):
+        run.metric("loss", step / 2, step)
+    run.finish("finished")
+    query = re.search(r"    SELECT m\.step.*?;", page, re.DOTALL)
+    assert query is not None
+    connection = sqlite3.connect(tmp_path / "logs/runs.db")
+    found = connection.execute(query[0].replace("01J…", run.id)).fetchall()
+    connection.close()
+    assert found == [(0, 0.0), (1, 0.5), (2, 1.0)]

@@ -391,7 +391,13 @@ def test_rows_of_a_servers_copy_can_be_put_back(postgres_url: str, root: Path) -
         command.upgrade(alembic_config(connection), "0001")
         for table in [*SAME, "metric", "metric_summary"]:
             connection.execute(text(f'INSERT INTO {table} SELECT * FROM "{backup}".{table}'))
+        number = "pg_get_serial_sequence('metric_key', 'id')"
+        connection.execute(text(f"SELECT setval({number}, max(id)) FROM metric_key"))
     assert rows(place, "0001") == before
+    with transaction(database.engine(place)) as connection:
+        values = "('new', 1, '', 'none')"
+        insert = f"INSERT INTO metric_key (key, version, unit, direction) VALUES {values}"
+        connection.execute(text(insert))
 
 
 def test_tables_of_others_on_the_server_are_left_alone(postgres_url: str, root: Path) -> None:
