@@ -370,6 +370,10 @@ def test_nulls_leave_arguments_and_deep_ones_drop_the_call(log, tmp_path):
     log.result("t1", "ok")
     log.says("Next.", group="m")
     log.block({"type": "tool_use", "id": "t2", "name": "X", "input": "text"}, group="m")
+    log.block(
+        {"type": "tool_use", "id": "t3", "name": "X", "input": {"a": 1, "d": deep}}, group="m"
+    )
+    log.result("t3", "never")
     steps = log.read(tmp_path)[0][0].steps()
     assert steps[0].calls[0].arguments == {"path": "a", "more": [{}]}
     assert steps[1].calls == [] and steps[1].masked == {"malformed_call"}

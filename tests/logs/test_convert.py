@@ -31,7 +31,7 @@ def talk(session="s-1", **more):
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("other.jsonl", b'{"prompt": "a", "completion": "b"}\n'),
+        ("other.jsonl", b'{"question": "a", "answer": "b"}\n'),
         ("zero.jsonl", b""),
         ("photo.png", b"\x89PNG\r\n\x1a\n\x00\x00"),
         ("codex.jsonl", b'{"type":"response_item","payload":7}\n'),

@@ -11,7 +11,17 @@ from codetune.logs.discover import discover
 from codetune.logs.documents import records_of
 from codetune.logs.rows import RowOptions
 
+
+def nested(levels):
+    """Lists in lists."""
+    value = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 JUNK = (
+    *(2**70, -(2**63), 1e308, nested(70), nested(400), {"a": nested(240)}, "\ud800" * 9),
     *(None, True, -1, 1.5, "", "x", "\x00\x1b[31m", "\ud800", [], {}, [1], ["x"], [None]),
     *([{"type": "text"}], [{"type": ["x"]}], {"type": "tool_use", "input": []}, {"a": {"b": None}}),
     *("<system-reminder>", "<command-name>", "[Request interrupted by user]", "x" * 5000),

@@ -3,6 +3,7 @@ import random
 import time
 from pathlib import Path
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,6 +55,13 @@ def test_a_lone_surrogate_becomes_writable():
     (value,) = values(b'{"a":"x\\ud800y"}\n')
     json.dumps(value, ensure_ascii=False).encode("utf-8")
     assert value["a"].startswith("x") and value["a"].endswith("y")
+
+
+def test_integers_that_cannot_be_written_become_floats():
+    """Whichever parser reads them: the second line needs the slow one."""
+    for line in (b'{"a":1180591620717411303424}', b'{"a":1180591620717411303424,"b":"\\ud800"}'):
+        assert values(line)[0]["a"] == 2.0**70
+        orjson.dumps(values(line)[0])
 
 
 def test_a_line_separator_of_unicode_ends_no_line(tmp_path):

@@ -20,6 +20,7 @@ from codetune.logs.conversation import Conversation
 from codetune.logs.discover import LogFile
 from codetune.logs.documents import records_of
 from codetune.logs.memory import Memory
+from codetune.logs.pairing import without_nulls
 from codetune.logs.session import Result, Session
 
 NAME = "claude_ai"
@@ -231,7 +232,7 @@ def _content_text(content: Any) -> str:
         source = _text(block, "url")
         parts.append("\n".join(part for part in (title, source, text) if part))
     if isinstance(content, dict):
-        parts.append(orjson.dumps(content).decode())
+        parts.append(orjson.dumps(without_nulls(content)).decode())
     return "\n\n".join(part for part in parts if part)
 
 

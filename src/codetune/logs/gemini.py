@@ -19,6 +19,7 @@ from codetune.logs.conversation import Conversation
 from codetune.logs.discover import LogFile
 from codetune.logs.documents import records_of
 from codetune.logs.memory import Memory
+from codetune.logs.pairing import without_nulls
 from codetune.logs.session import Result, Session
 
 NAME = "gemini"
@@ -222,7 +223,7 @@ def _part_text(part: Any) -> str:
     if not isinstance(response, dict):
         return ""
     held = next((response[key] for key in ("output", "error", "content") if key in response), None)
-    return held if isinstance(held, str) else orjson.dumps(response).decode()
+    return held if isinstance(held, str) else orjson.dumps(without_nulls(response)).decode()
 
 
 def _thoughts(thoughts: Any) -> str:

@@ -96,8 +96,11 @@ def _slowly(body: bytes, number: int) -> Iterator[Record]:
 
 
 def strict_decoder() -> json.JSONDecoder:
-    """A decoder that takes what JSON allows and no more: no NaN, no number without end."""
-    return json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+    """A decoder that takes what JSON allows and no more: no NaN, no number without end.
+
+    As in the fast parser, integers of more than 64 bits become floats, which can be written.
+    """
+    return json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, parse_int=_integer)
 
 
 def _as_record(number: int, value: Any) -> Record:
@@ -120,6 +123,11 @@ def _lines(source: Lines, longest: int) -> Iterator[bytes | None]:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
+
+
+def _integer(digits: str) -> int | float:
+    value = int(digits)
+    return value if -(1 << 63) <= value < 1 << 64 else _finite(digits)
 
 
 def _finite(digits: str) -> float:

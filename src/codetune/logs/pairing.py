@@ -58,14 +58,24 @@ def _join(first: Step, second: Step) -> None:
     first.masked |= second.masked
 
 
-def without_nulls(value: Any, depth: int = 0) -> Any:
-    """`value` without null members and items; None for the whole when it is nested too deep."""
-    if depth > _DEEPEST:
-        return None
+def without_nulls(value: Any) -> Any:
+    """`value` without null members and items; None for one that is nested too deep."""
+    return _pruned(value) if is_shallow(value) else None
+
+
+def is_shallow(value: Any, levels: int = _DEEPEST) -> bool:
+    """Whether `value` can be written, read and walked by everything that comes later."""
+    if not isinstance(value, dict | list):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(is_shallow(item, levels - 1) for item in inner)
+
+
+def _pruned(value: Any) -> Any:
     if isinstance(value, dict):
-        cleaned = {key: without_nulls(item, depth + 1) for key, item in value.items()}
+        cleaned = {key: _pruned(item) for key, item in value.items()}
         return {key: item for key, item in cleaned.items() if item is not None}
     if isinstance(value, list):
-        items = [without_nulls(item, depth + 1) for item in value]
+        items = [_pruned(item) for item in value]
         return [item for item in items if item is not None]
     return value

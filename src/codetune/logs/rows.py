@@ -15,7 +15,10 @@ from codetune.logs.turns import Turn, turns_of
 from codetune.logs.windows import Unit, Window, windows
 from codetune.sample import digest
 
-_PREFIX = {"claude_code": "cc", "codex": "cx", "claude_ai": "ca", "gemini": "gm", "chatgpt": "cg"}
+_PREFIX = {
+    **{"claude_code": "cc", "codex": "cx", "claude_ai": "ca", "gemini": "gm", "chatgpt": "cg"},
+    "chat_rows": "row",
+}
 Reject = Callable[[dict[str, Any], str], None]
 _WARM_UPS = ("warmup", "warm up")
 

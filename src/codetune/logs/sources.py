@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from codetune.logs import chatgpt, claude_ai, claude_code, codex, gemini
+from codetune.logs import chat_rows, chatgpt, claude_ai, claude_code, codex, gemini
 from codetune.logs.discover import LogFile
 from codetune.logs.documents import records_of
 from codetune.logs.memory import Memory
@@ -25,7 +25,7 @@ class Source:
     read: Callable[[LogFile, Memory], list[Session]]
 
 
-_READERS = (claude_code, codex, claude_ai, chatgpt, gemini)
+_READERS = (claude_code, codex, claude_ai, chatgpt, gemini, chat_rows)
 SOURCES = tuple(Source(reader.NAME, reader.detect, reader.read) for reader in _READERS)
 
 
