@@ -1,69 +1,139 @@
 """Open TensorBoard on the curves of all training runs.
 
-    tensorboard.py                      http://127.0.0.1:6006
-    tensorboard.py --port 6007 --logdir runs/full
+    tensorboard.py                      http://127.0.0.1:6006, until Ctrl-C
+    tensorboard.py --detach             in the background, until --stop
+    tensorboard.py --logdir runs/full --port 6007
+    tensorboard.py --status             what of this project is open
+    tensorboard.py --stop               ends what this project started, also in another terminal
 
 In: runs/<run name>/ (event files). Out: a web page on this machine only. There is no flag to
 serve other machines: TensorBoard has no login. From elsewhere, use the ssh tunnel it prints.
-A server that runs until Ctrl-C is not a stage, so this script has a main of its own.
+Called again it names the one that is open. What it says itself is kept in logs/tensorboard/.
 """
 
+from __future__ import annotations
+
 import argparse
+import json
 import os
-import socket
-import sys
-from collections.abc import Sequence
+import signal
+from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any
 
 from codetune import console, stage
+from codetune.config import Parser
 from codetune.errors import UserError
 
-HOST = "127.0.0.1"
+if TYPE_CHECKING:
+    from codetune.background.tensorboard import Launch, Server
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Becomes TensorBoard; returns an exit code only when it cannot."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
-    parser.add_argument("--logdir", type=Path, default=Path("runs"), help="event files (runs)")
-    parser.add_argument("--port", type=int, default=6006, help="port on 127.0.0.1 (6006)")
-    options = parser.parse_args(argv)
-    try:
-        command = _command(options.logdir, options.port)
-    except UserError as problem:
-        console.fail(problem)
-        return stage.USER
-    console.say(f"TensorBoard: http://{HOST}:{options.port}/ (Ctrl-C ends it)")
-    tunnel = f"ssh -L {options.port}:{HOST}:{options.port} <this machine>"
-    console.say(f"from another machine: {tunnel}, then open the same address there")
-    return _become(command)
+def _parser() -> Parser:
+    parser = stage.question(__doc__)
+    add = parser.add_argument
+    add("--logdir", type=Path, help="event files (runs); for --stop and --status: all")
+    add("--port", type=int, help="this port on 127.0.0.1 and no other (6006, or the next free)")
+    add("--detach", action="store_true", help="in the background")
+    verbs = parser.add_mutually_exclusive_group()
+    verbs.add_argument("--stop", action="store_true", help="end what this project started")
+    verbs.add_argument("--status", action="store_true", help="say what is open")
+    add("--json", action="store_true", help="as JSON on standard output")
+    parser.set_defaults(act=_tensorboard)
+    return parser
 
 
-def _become(command: list[str]) -> NoReturn:
-    """Replaces this process, so that signals and the exit status are the command's own."""
-    os.execv(command[0], command)  # noqa: S606 - an argument list of our own, no shell
+def _tensorboard(options: argparse.Namespace) -> None:
+    if options.stop:
+        _stop(options)
+    elif options.status:
+        _status(options)
+    else:
+        _open(options)
 
 
-def _command(logdir: Path, port: int) -> list[str]:
-    """The command that serves `logdir`; UserError when it could not."""
+def _open(options: argparse.Namespace) -> None:
+    """Names the one that is open, or starts one; that runs until Ctrl-C unless detached."""
+    from codetune.background import tensorboard
+
+    root, logdir = Path.cwd(), options.logdir or Path("runs")
     if not logdir.is_dir():
         raise UserError(f"{logdir}: no such folder; train first, or name one with --logdir")
-    if not 0 < port < 65536:
-        raise UserError(f"--port: {port} is not a port; choose one from 1024 to 65535")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as problem:
-            raise UserError(
-                f"port {port} on {HOST} cannot be used ({problem.strerror}); is TensorBoard "
-                f"already open there? Choose another with --port {port % 65535 + 1}"
-            ) from None
-    # Resumed runs write a second event file; without multifile the first is never read again.
-    served = ["--logdir", str(logdir), "--host", HOST, "--port", str(port)]
-    return [sys.executable, "-m", "tensorboard.main", *served, "--reload_multifile=true"]
+    if options.port is not None and not 0 < options.port < 65536:
+        raise UserError(f"--port: {options.port} is not a port; choose one from 1024 to 65535")
+    with tensorboard.alone(root, lambda: console.say("another call is starting one; waiting")):
+        found = tensorboard.servers(root, logdir)
+        if found:
+            _tell(found[0], "already open", options)
+            return
+        console.say("starting TensorBoard")
+        launch = tensorboard.start(root, logdir, options.port, detach=options.detach)
+    _tell(launch.server, "open", options)
+    if not options.detach:
+        _stay(launch)
+
+
+def _stay(launch: Launch) -> None:
+    """Returns when it has ended; ends it when we are ended, or our terminal is closed."""
+    signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
+    try:
+        code = launch.child.wait()
+    finally:
+        launch.end()
+    if code not in (0, -signal.SIGTERM, -signal.SIGKILL):
+        raise UserError(f"TensorBoard ended with exit code {code}; see {launch.server.log}")
+    console.say("TensorBoard was ended")
+
+
+def _tell(server: Server, how: str, options: argparse.Namespace) -> None:
+    if options.json:
+        console.emit(json.dumps({"state": how, **_facts(server)}, indent=1))
+    until = "" if how != "open" else "--stop ends it" if options.detach else "Ctrl-C ends it"
+    console.say(f"TensorBoard: {server.url} " + (f"({until})" if until else f"is {how}"))
+    if how != "open" and options.port not in (None, server.port):
+        console.say(f"--port {options.port} was not used; --stop it first to change the port")
+    console.say(f"from another machine: {_tunnel(server)}, then open the same address there")
+
+
+def _status(options: argparse.Namespace) -> None:
+    from codetune.background.tensorboard import servers
+
+    found = servers(Path.cwd(), options.logdir)
+    if options.json:
+        console.emit(json.dumps([_facts(server) for server in found], indent=1))
+    elif found:
+        rows = [[server.url, server.logdir, server.process.pid] for server in found]
+        console.show(console.table("TensorBoard", ["address", "shows", "pid"], rows))
+    else:
+        console.line("no TensorBoard of this project is open")
+
+
+def _stop(options: argparse.Namespace) -> None:
+    from codetune.background.tensorboard import end, servers
+
+    found = servers(Path.cwd(), options.logdir)
+    for server in found:
+        killed = end(server)
+        console.say(
+            f"{server.url} was {'killed: it did not end when asked' if killed else 'ended'}"
+        )
+    if options.json:
+        console.emit(json.dumps([_facts(server) for server in found], indent=1))
+    elif not found:
+        console.say("no TensorBoard of this project is open; others are left alone")
+
+
+def _facts(server: Server) -> dict[str, Any]:
+    facts = {key: asdict(server)[key] for key in ("port", "logdir", "log")}
+    return {"url": server.url, **facts, "pid": server.process.pid, "tunnel": _tunnel(server)}
+
+
+def _tunnel(server: Server) -> str:
+    from codetune.background.ports import tunnel
+
+    user = os.environ.get("USER") or os.environ.get("LOGNAME", "")
+    return tunnel(server.port, os.environ.get("SSH_CONNECTION"), user)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(stage.answer(_parser()))
