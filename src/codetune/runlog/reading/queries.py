@@ -24,6 +24,8 @@ from codetune.runlog.store.database import Place, engine, locate, transaction
 from codetune.runlog.store.index import forget_run, index_run, lagging
 from codetune.runlog.store.revision import prepare, reason, unusable
 
+_PATIENCE = 3.0  # seconds that a look waits for a writer before it answers with what is indexed
+
 
 def list_runs(
     root: Path, *, stage: str | None = None, limit: int = 20, database_url: str | None = None
@@ -62,13 +64,12 @@ def reading(root: Path, database_url: str | None = None) -> Iterator[Connection]
     if _is_new(root, place):
         raise UserError("there are no runs here yet")
     prepare(place)
-    database = engine(place)
     try:
-        _catch_up(database, root)
+        _catch_up(engine(place, busy_seconds=_PATIENCE), root)
     except DBAPIError as problem:
         console.warn(f"{place}: not all runs are up to date ({reason(place, problem.orig)})")
     try:
-        with transaction(database, read_only=True) as connection:
+        with transaction(engine(place), read_only=True) as connection:
             yield connection
     except DBAPIError as problem:
         raise unusable(place, problem.orig) from None
