@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from codetune.background.tmux import Tmux
 from codetune.runlog import local
 from codetune.runlog.events import journal_path
@@ -85,6 +87,7 @@ def test_the_run_goes_on_when_client_or_terminal_die(checkout: Checkout) -> None
     assert is_alive(seen["pid"])
 
 
+@pytest.mark.slow
 def test_attaching_inside_tmux_switches_the_client(checkout: Checkout) -> None:
     checkout.started()
     tmux = Tmux("tmux", checkout.root)
@@ -242,6 +245,7 @@ def test_force_kills_that_run_only(checkout: Checkout) -> None:
     assert checkout.names() == ["codetune-other"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_waiting_lets_the_run_save(checkout: Checkout) -> None:
     seen = checkout.started(SAVE_SECONDS="2")
     command = [sys.executable, ROOT / "scripts/runs/background.py", "kill"]
@@ -278,6 +282,7 @@ def test_before_its_start_a_run_can_be_ended_too(checkout: Checkout) -> None:
     assert checkout.names() == []
 
 
+@pytest.mark.slow
 def test_a_users_own_tmux_settings_do_not_matter(checkout: Checkout) -> None:
     settings = "set -g base-index 1\nset -g destroy-unattached on\nset -g renumber-windows on\n"
     settings += "set -g default-command 'exit 9'\nset -g automatic-rename on\n"
@@ -294,6 +299,7 @@ def test_a_users_own_tmux_settings_do_not_matter(checkout: Checkout) -> None:
     assert checkout.names() == ["codetune-default"]
 
 
+@pytest.mark.slow
 def test_windows_that_the_user_closes_or_adds(checkout: Checkout) -> None:
     seen = checkout.started()
     checkout.tmux("kill-window", "-t", "codetune-default:gpu")
@@ -303,6 +309,7 @@ def test_windows_that_the_user_closes_or_adds(checkout: Checkout) -> None:
     assert saved(checkout, seen)
 
 
+@pytest.mark.slow
 def test_typed_in_a_window_of_the_session_itself(checkout: Checkout) -> None:
     """Replacing would end the very shell that is to open the new one."""
     seen = checkout.started()

@@ -98,6 +98,7 @@ def test_attach_follows_until_the_end(without_tmux: Checkout) -> None:
     assert "stopped with a checkpoint" in rest
 
 
+@pytest.mark.slow
 def test_a_second_one_and_a_replaced_one(without_tmux: Checkout) -> None:
     one = without_tmux.started("--run_name", "one")
     refused = without_tmux.call("train", "--run_name", "one")
@@ -136,6 +137,7 @@ def test_one_that_ended_at_once_says_so(without_tmux: Checkout) -> None:
     assert row is not None and row.status == "interrupted"
 
 
+@pytest.mark.slow
 def test_a_number_used_again_is_not_taken_for_the_run(without_tmux: Checkout) -> None:
     seen = without_tmux.started("--run_name", "mine")
     assert without_tmux.call("kill").returncode == 0
@@ -183,6 +185,7 @@ def test_an_old_tmux_is_passed_over_with_a_word(without_tmux: Checkout) -> None:
     assert record(without_tmux, "codetune-default").exists()
 
 
+@pytest.mark.slow
 def test_a_session_from_before_tmux_was_installed_is_still_found(
     checkout: Checkout, without_tmux: Checkout
 ) -> None:
