@@ -28,17 +28,24 @@ def append_chunks(path: Path, at: int, chunks: Iterable[bytes]) -> None:
         try:
             if os.fstat(handle).st_size != at:
                 raise UserError(f"{path}: was changed by another program; run again")
-            try:
+            with _all_or_nothing(handle, at, path):
                 _append(handle, at, chunks, path)
-            except BaseException:  # also Ctrl-C: nobody may find half of it
-                os.ftruncate(handle, at)
-                if at == 0:
-                    path.unlink()
-                raise
         finally:
             os.close(handle)
-        if at == 0:
-            fsync(path.parent)
+
+
+@contextmanager
+def _all_or_nothing(handle: int, at: int, path: Path) -> Iterator[None]:
+    """Takes back what was appended when it did not come to its end, whatever the reason."""
+    complete = False
+    try:
+        yield
+        complete = True
+    finally:
+        if not complete:
+            os.ftruncate(handle, at)
+            if at == 0:
+                path.unlink()
 
 
 def _append(handle: int, at: int, chunks: Iterable[bytes], path: Path) -> None:
@@ -49,6 +56,7 @@ def _append(handle: int, at: int, chunks: Iterable[bytes], path: Path) -> None:
         if os.pread(handle, len(chunk), at) != chunk:
             raise UserError(f"{path}: the disk gives back other bytes than it took; check it")
         at += len(chunk)
+    # With the content of a new file the file systems of Linux also make its name durable.
     os.fsync(handle)
 
 

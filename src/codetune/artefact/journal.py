@@ -46,6 +46,11 @@ class Journal:
             if self._fsync:
                 os.fsync(self._handle)
 
+    def sync(self) -> None:
+        """Makes durable what was appended so far."""
+        with user_errors(self.path):
+            os.fsync(self._handle)
+
     def close(self) -> None:
         """Makes everything durable and closes the file."""
         if self._handle >= 0:

@@ -254,8 +254,8 @@ def _recent(facts: os.stat_result, nanoseconds: int) -> bool:
 def _blocked(archive: Path, name: str) -> bool:
     """Whether a folder stands where the file should be, or a file where its folder should be."""
     path = archive / name
-    if path.is_dir():
-        return True
+    if path.is_dir() or path.parent.is_dir():
+        return path.is_dir()
     return any(one.is_file() for one in path.parents if archive in one.parents)
 
 

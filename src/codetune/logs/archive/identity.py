@@ -23,8 +23,8 @@ _HEAD_BYTES = 64 << 10
 _DOCUMENT_ID = re.compile(rb'"sessionId"\s*:\s*"([^"\\]{1,200})"')
 _DOCUMENT_START = re.compile(rb'"(?:startTime|timestamp)"\s*:\s*"([^"\\]{1,40})"')
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
-# Copies of a session begin with its first records: these few are enough to know one again.
-_FIRST_RECORDS = 3
+# Copies of a session begin with its first records: the ids of so many tell one.
+_MOST_IDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Identity:
     @property
     def marks(self) -> tuple[str, ...]:
         """The ids that a copy of this file, also under another name, has as well."""
-        return (self.session, *self.ids[:_FIRST_RECORDS])
+        return (self.session, *self.ids)
 
 
 def identify(path: Path, name: str) -> Identity:
@@ -66,6 +66,8 @@ def identify(path: Path, name: str) -> Identity:
     for record in islice(read_records(path), _HEAD_RECORDS):
         if record.value is not None:
             read.take(record.value)
+        if read.knows_enough():
+            break
     return Identity(read.session or session, folders, read.cwd, read.started, tuple(read.ids))
 
 
@@ -76,6 +78,9 @@ class _Head:
         self.session = self.cwd = self.started = ""
         self.ids: list[str] = []
 
+    def knows_enough(self) -> bool:
+        return bool(self.session and self.cwd and self.started and len(self.ids) >= _MOST_IDS)
+
     def take(self, record: dict[str, Any]) -> None:
         payload = record.get("payload")
         inner = payload if isinstance(payload, dict) else {}
@@ -84,7 +89,7 @@ class _Head:
         self.cwd = self.cwd or _text(record, "cwd") or _text(inner, "cwd")
         self.started = self.started or _day(_text(record, "timestamp"))
         uuid = _text(record, "uuid")
-        if UUID.fullmatch(uuid):
+        if UUID.fullmatch(uuid) and len(self.ids) < _MOST_IDS:
             self.ids.append(uuid)
 
 

@@ -58,8 +58,9 @@ class Version:
 
 
 class Index:
-    """The index of an archive; every change is durable when its method returns.
+    """The index of an archive. Every change but `keep` is durable when its method returns.
 
+    What was kept without a durable record is found again by `repair`, after a loss of power.
     `unreadable` counts lines that are damaged: what they told is found out again by `repair`.
     """
 
@@ -136,9 +137,11 @@ class Index:
 
     def _write(self, kind: str, fields: Mapping[str, Any]) -> None:
         if self._journal is None:
-            self._journal = artefact.Journal(self.path, fsync=True)
+            self._journal = artefact.Journal(self.path)
         record = {"kind": kind, **fields}
         self._journal.append(record)
+        if kind != "kept":
+            self._journal.sync()
         self._apply(record)
 
     def _read(self) -> int:
