@@ -168,6 +168,35 @@ def test_failures_and_calls_that_nobody_answered(tree, tmp_path):
     assert memory.blocks["call:without_result"] == 1
 
 
+def test_what_a_search_found_stands_beside_its_empty_text(tree, tmp_path):
+    entry = {"title": "T", "url": "u", "snippet": "s\n", "ref_id": {}}
+    groups = [{"entries": [entry, 3, {"title": None}]}, {"entries": "x"}, 7]
+    tree.user("find it")
+    tree.calls("web.run", "{}")
+    tree.add("tool", "", author="web.run", facts={"search_result_groups": groups})
+    tree.says("Found.")
+    tree.user("again")
+    tree.calls("web.run", "{}")
+    tree.add("tool", "", author="web.run")
+    tree.says("Found that too.")
+    tree.user("print nothing")
+    tree.calls("python", "pass")
+    tree.tool("python", "")
+    tree.says("Nothing.")
+    assert only(tmp_path, tree)[0] == [
+        *("human: find it", "step: web.run->T\nu\ns", "step: Found."),
+        *("human: again", "step: web.run->", "step: Found that too. [result_not_in_log]"),
+        *("human: print nothing", "step: python->", "step: Nothing."),
+    ]
+
+
+def test_files_sent_along(tree, tmp_path):
+    files = [{"mime_type": "application/zip", "name": "a.zip"}, {"mime_type": "image/png"}, 3, {}]
+    tree.user("", facts={"attachments": files})
+    tree.says("Unpacked.")
+    assert only(tmp_path, tree)[0][0] == "human: [file omitted]\n\n[file omitted]"
+
+
 def test_hidden_and_private_messages_are_dropped(tree, tmp_path):
     tree.add("user", content={"content_type": "user_editable_context", "user_profile": "I am Mira"})
     tree.user("secret", facts={"is_visually_hidden_from_conversation": True})
@@ -227,6 +256,18 @@ def test_thoughts_of_any_shape():
 
 def test_what_looks_like_a_citation_in_prose_stays():
     assert written("a † b 【x】") == "a † b 【x】"
+    assert written("we cite turn 3") == "we cite turn 3"
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        *("\ue200cite\ue202turn0view0\ue201", "citeturn0view0", "citeturn3view0turn3search12"),
+        *("fileciteturn1file0", "【3†source】", "【12:3†a.pdf】"),
+    ],
+)
+def test_citations_are_taken_out(mark):
+    assert written(f"It is so. {mark}  \n- next {mark}.") == "It is so.  \n- next."
 
 
 def damage_source():

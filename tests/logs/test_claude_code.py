@@ -1,8 +1,10 @@
+import json
+
 import pytest
 
 from codetune.logs import claude_code
 from codetune.logs.convert import Account, convert, survey
-from codetune.logs.discover import discover
+from codetune.logs.discover import LogFile, discover
 from codetune.logs.memory import Memory
 from codetune.logs.rows import RowOptions
 from codetune.logs.sources import source_of
@@ -393,6 +395,19 @@ def test_thinking_is_kept_apart_and_its_signature_forgotten(log, tmp_path):
     sessions, memory = log.read(tmp_path)
     assert sessions[0].steps()[0].reasoning == "Hm."
     assert memory.blocks["thinking"] == 1
+
+
+def test_a_session_of_the_web_is_one_object(log, tmp_path):
+    log.user("hello")
+    log.says("hi")
+    lines = [*map(json.loads, log.lines), 7]
+    path = tmp_path / "web.json"
+    path.write_text(json.dumps({"loglines": lines}, indent=2))
+    file, memory = LogFile("web.json", path), Memory()
+    assert source_of(file).name == "claude_code"
+    (session,) = claude_code.read(file, memory)
+    assert shape(session) == [["human: hello", "step: hi"]]
+    assert memory.records.as_dict() == {"in": 3, "kept": 2, "dropped": {"no_type": 1}}
 
 
 def test_detection_is_by_content(tmp_path):

@@ -13,7 +13,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from codetune.logs.branches import path_to
-from codetune.logs.chatgpt_text import arguments_of, text_of_content, thoughts_of, written
+from codetune.logs.chatgpt_text import (
+    arguments_of,
+    attachments_of,
+    found_by_search,
+    text_of_content,
+    thoughts_of,
+    written,
+)
 from codetune.logs.claude_code_text import plain
 from codetune.logs.conversation import Conversation
 from codetune.logs.discover import LogFile
@@ -23,6 +30,7 @@ from codetune.logs.session import Result, Session
 
 NAME = "chatgpt"
 PROVIDER = "openai"
+_OUTPUT = "execution_output"
 _PRIVATE = ("user_editable_context", "model_editable_context")
 _CUT_OFF = ("interrupted", "max_tokens", "client_error", "server_error")
 
@@ -92,8 +100,8 @@ class _Chat:
         """The nodes from the root to the one shown last; all others are counted as abandoned."""
         parents = {name: _text(_dict(node), "parent") for name, node in self._nodes.items()}
         inner = set(parents.values())
-        leaves = [name for name in parents if name not in inner]
-        wanted = [_text(self._record, "current_node"), *leaves[::-1], *list(parents)[-1:]]
+        leaves = sorted((name for name in parents if name not in inner), key=self._written_at)
+        wanted = [_text(self._record, "current_node"), *leaves[::-1]]
         # A parent that is not in the file is above the root of what is.
         held = {name: up if up in parents else "" for name, up in parents.items()}
         paths = (path_to(leaf, held) for leaf in wanted if leaf in parents)
@@ -101,6 +109,10 @@ class _Chat:
         if len(path) < len(parents):
             self._memory.records.drop("abandoned_branch", len(parents) - len(path))
         return path
+
+    def _written_at(self, name: str) -> float:
+        time = _dict(_dict(self._nodes[name]).get("message")).get("create_time")
+        return time if isinstance(time, int | float) else 0.0
 
     def _take(self, node: Mapping[str, Any], name: str, *, copied: bool) -> str:
         """Takes one node; returns why it is dropped, or nothing."""
@@ -114,17 +126,18 @@ class _Chat:
         if _text(content, "content_type") in _PRIVATE:
             return "custom_instructions"
         if role == "user":
-            return self._user(content, message)
+            return self._user(message, facts)
         if role == "tool":
             return self._tool(message, facts)
         if role == "assistant":
             return self._assistant(message, facts, name, copied=copied)
         return f"meta:{role}" if role == "system" else "unknown:role"
 
-    def _user(self, content: Mapping[str, Any], message: Mapping[str, Any]) -> str:
+    def _user(self, message: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         self._settle()
         self._blind = False
-        text = plain(text_of_content(content)).strip()
+        written_text = plain(text_of_content(_dict(message.get("content")))).strip()
+        text = "\n\n".join(part for part in (written_text, *attachments_of(facts)) if part)
         if text:
             self._talk.ask(text, timestamp=_time(message.get("create_time")))
         return "" if text else "empty"
@@ -174,7 +187,10 @@ class _Chat:
         named = [call for call in self._waiting if call.tool == author] or self._waiting
         call = next((call for call in named if not call.said), named[-1])
         content = _dict(message.get("content"))
-        call.said.append(plain(text_of_content(content)).strip("\n"))
+        text = plain(text_of_content(content)).strip("\n") or found_by_search(facts)
+        call.said.append(text)
+        # Only code prints nothing; what other tools gave back was left out of the export.
+        self._blind = self._blind or not (text or content.get("content_type") == _OUTPUT)
         status = _text(_dict(facts.get("aggregate_result")), "status")
         if content.get("content_type") == "system_error" or status.startswith("failed"):
             call.failed = True

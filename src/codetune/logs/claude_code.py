@@ -34,6 +34,7 @@ _SLUG = re.compile(r"[^A-Za-z0-9_-]")
 
 def detect(head: Sequence[Mapping[str, Any]]) -> float:
     """How sure we are that records like these are Claude Code's: 1, 0.5 (bookkeeping only) or 0."""
+    head = [line for record in head for line in _lines(dict(record))]
     if any(_is_message(record) for record in head):
         return 1.0
     known = [record for record in head if _text(record, "type") in META_TYPES]
@@ -49,9 +50,18 @@ def read(file: LogFile, memory: Memory) -> list[Session]:
     for record in records_of(file):
         if record.value is None:
             memory.fault(file.name, record.line, record.fault)
-        else:
-            reading.take(record.value)
+            continue
+        for line in _lines(record.value):
+            reading.take(line)
     return reading.sessions()
+
+
+def _lines(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The records in one: sessions of the web are saved as one object that holds all its lines."""
+    lines = record.get("loglines")
+    if not isinstance(lines, list):
+        return [record]
+    return [line if isinstance(line, dict) else {} for line in lines]
 
 
 def _is_message(record: Mapping[str, Any]) -> bool:
