@@ -12,10 +12,11 @@ from rich.text import Text
 from codetune.errors import UserError
 from codetune.runlog.reading.details import RunDetails, Summary
 from codetune.runlog.reading.figures import SHORT, gib, number, seconds_of
-from codetune.runlog.reading.layout import Column, drawn, one_line
+from codetune.runlog.reading.layout import Column, cut, drawn, one_line
 from codetune.runlog.reading.record import brief
 
 FEWEST, MOST = 2, 8
+_NAME = 20  # columns for the name of a run above its values
 _FILES = 30  # lines of data that differ; a corpus may have thousands of files
 _SIZES = {"peak memory": "rss", "peak GPU memory": "gpu_memory"}
 
@@ -87,7 +88,8 @@ def comparison_lines(
     runs: Sequence[RunDetails], sections: Sections, width: int | None, *, everything: bool
 ) -> Iterator[Text]:
     """The comparison for a person; sections without a difference are one line."""
-    columns = [Column("", fold=True), *(Column(name, fold=True) for name in named(runs))]
+    names = named(runs) if width is None else [cut(name, _NAME) for name in named(runs)]
+    columns = [Column("", fold=True), *(Column(name, fold=True) for name in names)]
     yield from drawn(columns, [("id", *(run.row.id[-SHORT:] for run in runs))], width)
     for title, lines in sections.items():
         shown = [line for line in lines if everything or not line.same]

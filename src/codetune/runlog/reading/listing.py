@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -91,9 +91,10 @@ def list_lines(
     """One line a run, no wider than `width`; the ids are the ends of the real ones."""
     most = max(_NAME, (width or 0) // 6)  # the rest of the line is for the result
     columns = [Column("id"), Column("name", cut=True, most=most)]
+    moment = when if width is None else lambda ms: when_short(ms, now)
     if chosen:
         columns += [Column("status", style=status_style), *(Column(c, cut=True) for c in chosen)]
-        rows = [[*_head(run), run.row.status, *_shown(run)] for run in runs]
+        rows = [[*_head(run), run.row.status, *_shown(run, moment)] for run in runs]
         return drawn(columns, rows, width)
     columns += [
         Column("stage", cut=True),
@@ -102,7 +103,6 @@ def list_lines(
         Column("took", right=True),
         Column("result", cut=True),
     ]
-    moment = when if width is None else lambda ms: when_short(ms, now)
     rows = [
         [
             *_head(run),
@@ -122,12 +122,12 @@ def _head(run: Listed) -> list[str]:
     return [run.row.id[-SHORT:], branch + run.row.name]
 
 
-def _shown(run: Listed) -> Iterator[str]:
+def _shown(run: Listed, moment: Callable[[int], str]) -> Iterator[str]:
     for word, value in run.values.items():
         if value is None:
             yield "-"
         else:
-            yield when(int(value)) if word in run.times else number(value)
+            yield moment(int(value)) if word in run.times else number(value)
 
 
 def _rows(
