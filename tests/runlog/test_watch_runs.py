@@ -216,9 +216,12 @@ class TestSuccession:
         third = write("started", name="three", parent=demo.head.id)
         assert not runs.advance()  # the first is still at work
         append_record(first.head.journal, {"ts": 9, **ended()})
+        assert not runs.advance()  # whoever shows it has not seen its end yet
+        assert runs.current.look()
         assert runs.advance() and runs.current.head == second.head
         assert runs.advance() and runs.current.head == third.head
         append_record(third.head.journal, {"ts": 9, **ended()})
+        assert runs.current.look()
         assert not runs.advance() and not runs.is_over()  # more may come
         append_record(demo.head.journal, {"ts": 9, **ended("failed")})
         assert runs.is_over()
@@ -237,6 +240,8 @@ class TestSuccession:
         write("started", parent=pipeline.head.id)
         assert not runs.advance()
         append_record(pipeline.head.journal, {"ts": 9, **ended()})
+        assert not runs.is_over()
+        assert runs.current.look()
         assert runs.is_over() and not runs.advance()
 
     def test_an_ended_or_missing_parent_is_no_pipeline(self, write: Write, tmp_path: Path) -> None:

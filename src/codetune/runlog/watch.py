@@ -134,6 +134,9 @@ class Watched:
 class Succession:
     """The runs to look at, one after the other: of the pipeline that `first` belongs to each one,
     in the order they were made; `alone` only `first`.
+
+    `current` gives way once it is known to have ended, so that nobody misses its last words: it is
+    the caller's to look at it.
     """
 
     def __init__(self, root: Path, first: Watched, *, alone: bool) -> None:
@@ -142,7 +145,7 @@ class Succession:
 
     def is_over(self) -> bool:
         """True when the pipeline has ended and there is no next run."""
-        return self.top.look() and self.current.look() and self._next() is None
+        return self.current.ending is not None and self.top.look() and self._next() is None
 
     def advance(self) -> bool:
         """Makes the next run `current` when it is its turn; False when it is not."""
@@ -150,7 +153,7 @@ class Succession:
         if following is None:
             return False
         head, parents = following
-        if not self.current.look() and self.current.head.id not in parents:
+        if self.current.ending is None and self.current.head.id not in parents:
             return False
         self.current = Watched(head)
         return True
