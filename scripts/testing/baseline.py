@@ -29,29 +29,28 @@ SUMMARY, ROWS = "summary.json", "rows.jsonl"
 def run(config: BaselineConfig, log: Run) -> stage.Report:
     """Measures, or says that it was done; a person's questions are only answered."""
     from codetune import artefact, models, tokens
-    from codetune.artefact import Input
     from codetune.evaluation import questions
-    from codetune.runlog.keeping.content import record_inputs, record_outputs
 
     base = models.inspect_model(models.find_model(config.model_name_or_path))
     tok = tokens.load(base.path)
     asked = questions.read(config.prompt, config.prompt_file)
     if asked:
         return _answers(config, base, tok, asked)
-    held_out = artefact.input_file(config.eval_file).sha256
-    inputs = [Input("base", base.weights_sha256), Input("eval", held_out)]
-    inputs.append(Input("tokenizer", tok.fingerprint))
-    lies = (base.path, config.eval_file, base.path / "tokenizer.json")
-    record_inputs(log, inputs, lies)
+    held_out = log.source("eval", config.eval_file)
+    inputs = [
+        log.source("base", base.path, base.weights_sha256),
+        held_out,
+        log.source("tokenizer", base.path / "tokenizer.json", tok.fingerprint),
+    ]
     origin = log.origin(config, inputs)
-    folder = config.output_dir / f"{base.weights_sha256[:12]}-{held_out[:12]}"
+    folder = config.output_dir / f"{base.weights_sha256[:12]}-{held_out.sha256[:12]}"
     files = (folder / SUMMARY, folder / ROWS)
     if all(artefact.is_current(file, origin) for file in files):
-        record_outputs(log, dict.fromkeys(files, "baseline"))
+        log.outputs(dict.fromkeys(files, "baseline"))
         found = json.loads(files[0].read_bytes())
         return _told(log, found, status="up to date", outputs=files)
     found, counts = _measured(config, base, tok, folder, origin)
-    record_outputs(log, dict.fromkeys(files, "baseline"))
+    log.outputs(dict.fromkeys(files, "baseline"))
     return _told(log, found, outputs=files, counts={"eval rows": counts})
 
 

@@ -42,10 +42,8 @@ class Work:
 def run(config: CompareConfig, log: Run) -> stage.Report:
     """Compares, or says that the report is up to date; a person's questions are only answered."""
     from codetune import artefact, tokens
-    from codetune.artefact import Input
     from codetune.evaluation import adapter, questions, report
     from codetune.runlog import newest_adapter
-    from codetune.runlog.keeping.content import record_inputs, record_outputs
 
     tuned = adapter.read(config.adapter or newest_adapter(Path.cwd()))
     base = adapter.base_of(tuned, config.model_name_or_path)
@@ -53,21 +51,23 @@ def run(config: CompareConfig, log: Run) -> stage.Report:
     asked = questions.read(config.prompt, config.prompt_file)
     if asked:
         return _answers(work, asked)
-    held_out = artefact.input_file(config.eval_file).sha256
-    adapter.check_held_out(tuned, config.eval_file, held_out)
-    inputs = [Input("adapter", tuned.sha256), Input("base", base.weights_sha256)]
-    inputs += [Input("eval", held_out), Input("tokenizer", work.tok.fingerprint)]
-    lies = (tuned.path, base.path, config.eval_file, base.path / "tokenizer.json")
-    record_inputs(log, inputs, lies)
+    held_out = log.source("eval", config.eval_file)
+    adapter.check_held_out(tuned, config.eval_file, held_out.sha256)
+    inputs = [
+        log.source("adapter", tuned.path, tuned.sha256),
+        log.source("base", base.path, base.weights_sha256),
+        held_out,
+        log.source("tokenizer", base.path / "tokenizer.json", work.tok.fingerprint),
+    ]
     origin = log.origin(config, inputs)
     folder = config.output_dir or Path("outputs") / tuned.run_name / "report"
     files = report.files(folder)
     if all(artefact.is_current(file, origin) for file in files):
-        record_outputs(log, dict.fromkeys(files, "report"))
+        log.outputs(dict.fromkeys(files, "report"))
         found = json.loads((folder / report.JSON).read_bytes())
         return _told(config, log, found, status="up to date", outputs=files)
     found, counts = _compared(work, folder, origin)
-    record_outputs(log, dict.fromkeys(files, "report"))
+    log.outputs(dict.fromkeys(files, "report"))
     return _told(config, log, found, outputs=files, counts={"eval rows": counts})
 
 

@@ -54,14 +54,15 @@ def run(config: ModelTestingConfig, log: "Run") -> stage.Report:
 
     from codetune import artefact, console, models
     from codetune.evaluation.speed import measure_apart
-    from codetune.runlog.keeping.content import record_inputs
 
     if config.fa2:
         console.warn("--fa2 has no effect: attention is torch's own (sdpa)")
     jobs = _jobs(config)
     facts = {job.path: models.inspect_model(job.path) for job in jobs}
-    inputs = [artefact.Input(f"model:{p.name}", f.weights_sha256) for p, f in facts.items()]
-    record_inputs(log, inputs, list(facts), "model")
+    inputs = [
+        log.source(f"model:{path.name}", path, found.weights_sha256, "model")
+        for path, found in facts.items()
+    ]
     origin, results = log.origin(config, inputs), []
     for job in jobs:
         size = f"{facts[job.path].n_parameters / 1e9:.2g}B parameters"

@@ -48,9 +48,7 @@ class MergeConfig(Config):
 def run(config: MergeConfig, log: Run) -> stage.Report:
     """Merges, proves and publishes; or says that the merged model is up to date."""
     from codetune import artefact, console, merging, models
-    from codetune.artefact import Input
     from codetune.runlog import newest_adapter
-    from codetune.runlog.keeping.content import content_of
 
     place = config.adapter or newest_adapter(Path.cwd())
     adapter = merging.load_adapter(place)
@@ -64,11 +62,10 @@ def run(config: MergeConfig, log: Run) -> stage.Report:
     console.say(f"base {base.path}, adapter {place}, into {out}")
     if doubt := merging.check_base(adapter, base):
         console.warn(doubt)
-    inputs = [Input("base", base.weights_sha256)]
+    inputs = [log.source("base", base.path, base.weights_sha256)]
     inputs += [artefact.input_file(file) for file in merging.adapter_files(place)]
     inputs += [log.input(config.eval_file, "eval")] if config.eval_file else []
-    log.input(content_of(base.path, base.weights_sha256), "base")
-    log.input(content_of(place), "adapter")
+    log.source("adapter", place)
     origin = log.origin(config, inputs)
     if artefact.is_current(out, origin):
         log.output(out, "model")

@@ -29,7 +29,6 @@ DEFAULT_CONFIG = Path("configs/train/default.yaml")
 def run(config: TrainConfig, log: Run) -> stage.Report:
     """Trains, or says that the adapter is up to date."""
     from codetune import artefact, models, tokens
-    from codetune.runlog.keeping.content import record_inputs
 
     facts = models.inspect_model(models.find_model(config.model_name_or_path))
     tok = tokens.load(facts.path)
@@ -37,13 +36,11 @@ def run(config: TrainConfig, log: Run) -> stage.Report:
         limit = f"{facts.path}: made for {facts.longest:,} tokens"
         raise UserError(f"{limit}, not {config.max_length:,}; lower --max_length")
     inputs = [
-        artefact.Input("train", artefact.input_file(config.train_file).sha256),
-        artefact.Input("eval", artefact.input_file(config.eval_file).sha256),
-        artefact.Input("base", facts.weights_sha256),
-        artefact.Input("tokenizer", tok.fingerprint),
+        log.source("train", config.train_file),
+        log.source("eval", config.eval_file),
+        log.source("base", facts.path, facts.weights_sha256),
+        log.source("tokenizer", facts.path / "tokenizer.json", tok.fingerprint),
     ]
-    lies = (config.train_file, config.eval_file, facts.path, facts.path / "tokenizer.json")
-    record_inputs(log, inputs, lies)
     origin = log.origin(config, inputs)
     adapter = config.run_dir / "adapter"
     if config.resume == "auto" and artefact.is_current(adapter, origin):

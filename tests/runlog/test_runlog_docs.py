@@ -26,7 +26,7 @@ def test_every_table_and_status_is_described(page: str) -> None:
 
 def test_every_call_of_a_stage_is_described_and_exists(page: str) -> None:
     named = set(re.findall(r"`log\.(\w+)\(", page))
-    assert named == {"input", "output", "define", "metric", "event", "tag"}
+    assert named == {"source", "input", "output", "outputs", "define", "metric", "event", "tag"}
     assert all(callable(getattr(Run, name)) for name in named)
 
 

@@ -51,7 +51,6 @@ def run(config: Repo2FimConfig, log: "Run") -> stage.Report:
     from codetune import artefact, console
     from codetune.code.fim import Account
     from codetune.code.sources import open_source
-    from codetune.runlog.keeping.content import record_outputs
     from codetune.sample import dump
 
     if config.min_middle > config.max_middle:
@@ -68,7 +67,7 @@ def run(config: Repo2FimConfig, log: "Run") -> stage.Report:
     out = config.out or Path("data") / f"{trees[0].name if len(trees) == 1 else 'repos'}.fim.jsonl"
     wanted = {out: "fim", **({config.rejects: "rejects"} if config.rejects else {})}
     if all(artefact.is_current(path, origin) for path in wanted):
-        record_outputs(log, wanted)
+        log.outputs(wanted)
         return stage.Report(f"{out} holds the rows already", status="up to date", outputs=(out,))
 
     account = Account(rejects=[] if config.rejects else None)
@@ -78,7 +77,7 @@ def run(config: Repo2FimConfig, log: "Run") -> stage.Report:
     artefact.write_rows(out, lines, origin, counts)
     if config.rejects:
         artefact.write_rows(config.rejects, map(dump, account.rejects or ()), origin)
-    record_outputs(log, wanted)
+    log.outputs(wanted)
     kinds = [[kind, f"{n:,}"] for kind, n in sorted(account.kinds.items())]
     return stage.Report(
         f"{account.rows.kept:,} rows of {account.files.kept:,} files in {out}",

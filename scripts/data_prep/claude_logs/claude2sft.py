@@ -50,20 +50,19 @@ def run(config: Claude2SftConfig, log: "Run") -> stage.Report:
     from codetune import artefact
     from codetune.logs.convert import Account
     from codetune.logs.discover import discover
-    from codetune.runlog.keeping.content import record_inputs, record_outputs
     from codetune.sample import digest, dump
 
     account = Account()
     files = discover(config.src, account.files)
     # The names of log folders tell whose they are and what was worked on: no manifest has them.
     inputs = [
-        artefact.Input(f"log:{digest(f.name, n=16)}", artefact.sha256_file(f.path)) for f in files
+        log.source(f"log:{digest(file.name, n=16)}", file.path.absolute(), role="session")
+        for file in files
     ]
-    record_inputs(log, inputs, [file.path.absolute() for file in files], "session")
     origin = log.origin(config, inputs)
     wanted = {config.out: "chat", **({config.rejects: "rejects"} if config.rejects else {})}
     if all(artefact.is_current(path, origin) for path in wanted):
-        record_outputs(log, wanted)
+        log.outputs(wanted)
         return stage.Report(
             f"{config.out} holds the rows already", status="up to date", outputs=tuple(wanted)
         )
@@ -74,7 +73,7 @@ def run(config: Claude2SftConfig, log: "Run") -> stage.Report:
     artefact.write_rows(config.out, map(dump, rows), origin, counts)
     if config.rejects:
         artefact.write_rows(config.rejects, map(dump, rejected), origin)
-    record_outputs(log, wanted)
+    log.outputs(wanted)
     return _report(config.out, account, tuple(wanted))
 
 

@@ -13,6 +13,7 @@ from codetune import artefact, console
 from codetune.artefact import Input, Origin
 from codetune.errors import UserError
 from codetune.runlog import capture, events, process
+from codetune.runlog.content import content_of
 from codetune.runlog.flusher import Flusher
 from codetune.runlog.store.database import locate
 from codetune.runlog.store.revision import prepare
@@ -58,6 +59,24 @@ class Run:
         found = source if isinstance(source, Input) else _as_input(Path(source))
         self._write_file("input", found.path, found.sha256, role)
         return found
+
+    def source(
+        self, name: str, place: Path, sha256: str | None = None, role: str | None = None
+    ) -> Input:
+        """Records what lies at `place` as read, and returns it under the `name` that manifests
+        give it, so that equal inputs make equal bytes wherever they lie.
+
+        `sha256` is its fingerprint, where the hash of a file is not what decides. Raises UserError
+        when nothing lies there.
+        """
+        found = content_of(place, sha256)
+        self._write_file("input", found.path, found.sha256, name if role is None else role)
+        return Input(name, sha256 or found.sha256)
+
+    def outputs(self, made: Mapping[Path, str]) -> None:
+        """Records several outputs: each path with its kind."""
+        for path, kind in made.items():
+            self.output(path, kind)
 
     def output(self, path: Path | str, kind: str = "") -> None:
         """Records what the run made, once it is complete: a file, or a folder."""

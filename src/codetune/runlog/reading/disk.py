@@ -7,7 +7,7 @@ from pathlib import Path
 
 from codetune import artefact
 from codetune.errors import UserError
-from codetune.runlog.keeping.content import content_of
+from codetune.runlog.content import content_of
 from codetune.runlog.local import RunFile
 
 OK, CHANGED, GONE, DAMAGED = "as recorded", "changed since", "gone", "damaged"

@@ -13,7 +13,7 @@ from codetune import artefact
 from codetune.artefact import Input, Origin
 from codetune.errors import UserError
 from codetune.runlog import events, open_run
-from codetune.runlog.keeping.content import content_of, record_inputs, record_outputs
+from codetune.runlog.content import content_of
 from codetune.runlog.local import read_run
 
 ORIGIN = Origin("train", 1, "recipe")
@@ -31,7 +31,7 @@ def test_an_artefact_folder_is_noted_as_an_input_as_it_was_as_an_output(tmp_path
     maker.output(place, "adapter")
     maker.finish("finished")
     user = open_run(tmp_path, stage="compare", config={})
-    record_inputs(user, [Input("adapter", "of the weights alone")], [place])
+    assert user.source("adapter", place, "of the weights") == Input("adapter", "of the weights")
     user.finish("finished")
     (made,) = row(tmp_path, maker.id).outputs
     (used,) = row(tmp_path, user.id).inputs
@@ -42,7 +42,7 @@ def test_an_artefact_folder_is_noted_as_an_input_as_it_was_as_an_output(tmp_path
 def test_a_foreign_model_is_noted_by_its_fingerprint_and_a_role(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     run = open_run(tmp_path, stage="model-testing", config={})
-    record_inputs(run, [Input("model:x", "f" * 64)], [tmp_path / "model"], "model")
+    run.source("model:x", tmp_path / "model", "f" * 64, "model")
     run.finish("finished")
     (used,) = row(tmp_path, run.id).inputs
     assert (used.path, used.sha256, used.kind) == ("model", "f" * 64, "model")
@@ -76,7 +76,7 @@ def test_outputs_are_noted_with_what_they_are(tmp_path: Path) -> None:
     for file in (rows, rejects):
         artefact.write_rows(file, [b"{}"], ORIGIN)
     run = open_run(tmp_path, stage="sft", config={})
-    record_outputs(run, {rows: "chat", rejects: "rejects"})
+    run.outputs({rows: "chat", rejects: "rejects"})
     run.finish("up to date")
     made = [(f.path, f.kind, f.sha256) for f in row(tmp_path, run.id).outputs]
     digest = artefact.sha256_file(rows)
@@ -88,8 +88,8 @@ def test_ten_thousand_sessions_cost_a_second_at_most(tmp_path: Path) -> None:
     run = open_run(tmp_path, stage="claude2sft", config={})
     sessions = [tmp_path / f"projects/p/{n:036}.jsonl" for n in range(10_000)]
     started = time.process_time()
-    hashed = [Input(f"log:{n:016}", f"{n:064x}") for n in range(10_000)]
-    record_inputs(run, hashed, sessions, "session")
+    for n, session in enumerate(sessions):
+        run.source(f"log:{n:016}", session, f"{n:064x}", "session")
     spent = time.process_time() - started
     run.finish("finished")
     journal = events.journal_path(tmp_path, run.id)

@@ -7,15 +7,10 @@ The run log is about this machine: it keeps the place beside the hash.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from codetune import artefact
 from codetune.artefact import Input
-
-if TYPE_CHECKING:
-    from codetune.runlog.run import Run
 
 
 def content_of(path: Path, fingerprint: str | None = None) -> Input:
@@ -29,20 +24,6 @@ def content_of(path: Path, fingerprint: str | None = None) -> Input:
         made_here = artefact.sha256_file(manifest) if manifest.is_file() else None
         return Input(str(path), made_here or fingerprint or _listing(path))
     return Input(str(path), fingerprint or artefact.input_file(path).sha256)
-
-
-def record_inputs(
-    log: Run, named: Iterable[Input], places: Iterable[Path], role: str | None = None
-) -> None:
-    """Notes the inputs of an origin, which calls them by `role` or each by its own, with places."""
-    for source, place in zip(named, places, strict=True):
-        log.input(content_of(place, source.sha256), role or source.path)
-
-
-def record_outputs(log: Run, made: Mapping[Path, str]) -> None:
-    """Notes what a stage made, or found made already: each path with what it is."""
-    for path, kind in made.items():
-        log.output(path, kind)
 
 
 def _listing(folder: Path) -> str:
