@@ -128,11 +128,18 @@ def line(text: object, style: str = "") -> None:
 
 
 def stdout() -> Console:
-    """A rich console on standard output, with long lines where nobody sees them wrapped."""
+    """A rich console on standard output, with long lines where nobody sees them wrapped.
+
+    Printing raises BrokenPipeError when the reader has gone away.
+    """
     from rich.console import Console
 
+    class Answers(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich itself would end the program with exit code 1
+
     wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_COLUMNS
-    return Console(highlight=False, soft_wrap=True, width=wide)
+    return Answers(highlight=False, soft_wrap=True, width=wide)
 
 
 def table(

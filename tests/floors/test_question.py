@@ -28,6 +28,9 @@ PROGRAM = '''
         if options.what == "long":
             for number in range(100_000):
                 console.emit(f"line {number}")
+        if options.what == "table":
+            for number in range(5_000):
+                console.show(console.table(f"line {number}", ["a"], [["b" * 80]]))
         if options.what == "seven":
             return 7
         console.emit(os.environ.get("FROM_FILE", ""))
@@ -87,12 +90,13 @@ def test_help_is_the_docstring_and_settings_come_from_the_file(command: list[str
     assert run(command, "show").stdout == "told\n"
 
 
-def test_a_reader_that_goes_away_is_no_error(command: list[str]) -> None:
+@pytest.mark.parametrize("what", ["long", "table"])
+def test_a_reader_that_goes_away_is_no_error(command: list[str], what: str) -> None:
     asked = subprocess.Popen(
-        [*command, "list", "long"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*command, "list", what], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert asked.stdout and asked.stderr
-    assert asked.stdout.readline() == b"line 0\n"
+    assert asked.stdout.readline().rstrip() == b"line 0"
     asked.stdout.close()
     assert (asked.wait(timeout=30), asked.stderr.read()) == (0, b"")
     asked.stderr.close()

@@ -197,13 +197,12 @@ def test_what_cannot_be_asked_is_one_line(tmp_path: Path, where: str, said: str)
     assert "\n" not in str(refused.value)
 
 
-def test_a_word_that_is_a_knob_and_a_metric_must_say_which(tmp_path: Path) -> None:
+def test_a_word_that_is_a_knob_and_a_metric_is_the_knob(tmp_path: Path) -> None:
     run = open_run(tmp_path, stage="fim", config={"rows": 9}, name="both")
     run.metric("rows", 5)
     run.finish("finished")
     project = (tmp_path, None)
-    with pytest.raises(UserError, match=r"write param\.rows or metric\.rows"):
-        names(project, "rows=5")
+    assert (names(project, "rows=9"), names(project, "rows=5")) == (["both"], [])
     assert names(project, "param.rows=9", "metric.rows=5", "metric.rows.last=5") == ["both"]
     assert names(project, "param.rows=5") == []
 

@@ -1,7 +1,7 @@
 """What the words of `--where`, `--sort` and `--columns` stand for, as SQL.
 
-A word is a fact of every run (`status`, `seconds`, `tag`), a knob, or a metric; `param.x` and
-`metric.x` tell apart a knob and a metric of one name. A metric is its best value where one
+A word is a fact of every run (`status`, `seconds`, `tag`), else a knob, else a metric; `param.x`
+and `metric.x` tell apart a knob and a metric of one name. A metric is its best value where one
 direction is better, else its last; `.last .first .min .max .best .count` say which.
 """
 
@@ -71,14 +71,11 @@ class Vocabulary:
             return _param(name)
         if kind == "metric" and (metric := self._metric(name)):
             return metric
-        metric = self._metric(word)
-        if metric and self._is_param(word):
-            raise UserError(f"{word} is a knob and a metric; write param.{word} or metric.{word}")
-        if self._is_param(word):
+        if self._is_param(word):  # what a run was told comes before what it logged of it
             return _param(word)
-        if metric is None:
-            raise UserError(f"no run knows {word!r}; {self._hint(word)}")
-        return metric
+        if metric := self._metric(word):
+            return metric
+        raise UserError(f"no run knows {word!r}; {self._hint(word)}")
 
     def condition(self, wanted: Condition) -> ColumnElement[bool]:
         """The condition in SQL; UserError where its value does not fit its key."""
