@@ -226,6 +226,29 @@ def test_a_removal_that_was_killed_is_completed_next_time(
     assert [p.name for p in (tmp_path / "logs/runs").iterdir()] == [other.id]
 
 
+def test_looking_while_runs_are_removed_never_stumbles(tmp_path: Path) -> None:
+    """A reader that saw a journal a moment ago finds it gone when it opens it."""
+    for n in range(12):
+        ended(tmp_path, f"run{n}")
+    code = (
+        "from pathlib import Path; from codetune.runlog.keeping import verbs\n"
+        "at = verbs.Place(Path(), None)\n"
+        "for n in range(12): verbs.rm(at, verbs.runs_called(at, [f'run{n}']))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment) as process:
+        while process.poll() is None:
+            assert len(list_runs(tmp_path)) <= 12
+    assert process.returncode == 0
+    assert list_runs(tmp_path) == []
+    run = ended(tmp_path, "last")
+    from codetune.runlog.reading import queries
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(queries, "lagging", lambda *_: [tmp_path / "logs/runs/none/events.jsonl"])
+        assert [row.id for row in list_runs(tmp_path)] == [run.id]
+
+
 def test_sizes_do_not_follow_links(tmp_path: Path) -> None:
     folder = tmp_path / "f"
     folder.mkdir()

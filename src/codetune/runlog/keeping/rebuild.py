@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,7 @@ def rebuild(root: Path, database_url: str | None, on_run: Callable[[], None]) ->
         names = run_ids(root)[::-1]  # in the order they were made, as the first time
         for run_id in names:
             forget_run(database, run_id)
-            index_run(database, events.journal_path(root, run_id))
+            with suppress(FileNotFoundError):  # somebody is removing this run
+                index_run(database, events.journal_path(root, run_id))
             on_run()
     return len(names)

@@ -7,7 +7,7 @@ database, or died, is there with everything it wrote.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, select
@@ -125,4 +125,5 @@ def _is_new(root: Path, place: Place) -> bool:
 
 def _catch_up(database: Engine, root: Path) -> None:
     for journal in lagging(database, root):
-        index_run(database, journal)
+        with suppress(FileNotFoundError):  # somebody is removing this run
+            index_run(database, journal)
