@@ -181,6 +181,7 @@ case "$verb" in
   test) tests "$@" ;;             # the fast test suite; --slow adds the slow tests, the rest goes to pytest
   check) check ;;                 # format, lint, strict types, shellcheck and whether the generated docs are fresh
 
+  archive-logs) stage scripts/data_prep/claude_logs/archive_logs.py "$@" ;; # keeps sessions that would be deleted after 30 days
   sft) stage scripts/data_prep/claude_logs/claude2sft.py "$@" ;; # assistant logs to chat rows: how you work with a model
   fim) stage scripts/data_prep/actual_code/repo2fim.py "$@" ;; # repository files to fill-in-the-middle rows: your code
   data) stage scripts/data_prep/merge_and_split.py "$@" ;; # merges, drops duplicates, splits by group so nothing leaks
@@ -188,7 +189,7 @@ case "$verb" in
   check-lengths) stage scripts/testing/check_lengths.py "$@" ;; # refuses data that would train on nothing, before hours go
 
   train) stage scripts/training/train_qlora.py "$@" ;; # trains a LoRA adapter on the 4-bit base; resumes after any kill
-  train-log) stage scripts/runs/background.py log "$@" ;; # train here, and say which file keeps all that is said
+  train-log) stage scripts/training/train_qlora.py "$@" ;; # another spelling of train, which keeps all it says in a file
   tmux-train) stage scripts/runs/background.py train "$@" ;; # train in tmux (or detached), which outlives the ssh session
   tmux-attach) stage scripts/runs/background.py attach "$@" ;; # look into such a session
   tmux-status) stage scripts/runs/background.py status "$@" ;; # every session: run, step, loss, time left

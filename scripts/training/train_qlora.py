@@ -67,6 +67,7 @@ def _train(work: Work, log: Run) -> stage.Report:
     from codetune.training.checkpoints import compute_dtype, newest_valid, step_of
 
     config, checkpoints = work.config, work.config.run_dir / "checkpoints"
+    console.say(f"what is said here is kept in {log.console_log}")
     for line in described(work):
         console.say(line)
     if config.resume == "never":

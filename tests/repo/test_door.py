@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 DOOR = ROOT / "scripts.sh"
 VERBS = re.findall(
     r"\S+",
-    "setup doctor demo pipeline test check sft fim data peek check-lengths train train-log "
-    "tmux-train tmux-attach tmux-status tmux-kill baseline test-baseline compare merge model-test "
-    "runs logs gpu tensorboard help examples",
+    "setup doctor demo pipeline test check archive-logs sft fim data peek check-lengths "
+    "train train-log tmux-train tmux-attach tmux-status tmux-kill baseline test-baseline "
+    "compare merge model-test runs logs gpu tensorboard help examples",
 )
 # Stands for the environment's Python: shows what it was given, one argument a line.
 FAKE_PYTHON = """#!/usr/bin/env bash
@@ -123,7 +123,7 @@ def test_it_works_in_the_repository_wherever_it_is_called_from(clone: Path, tmp_
 
 def test_every_verb_of_a_stage_reaches_its_script(clone: Path) -> None:
     stages = re.findall(r"^  ([a-z-]+)\) stage (\S+) ", DOOR.read_text(), re.M)
-    assert len(stages) == 21
+    assert len(stages) == 22
     for verb, script in stages:
         assert call(clone, verb).stdout.split("\n")[1] == script
 
@@ -144,7 +144,7 @@ def test_the_verbs_of_runs_reach_their_page(
 
 
 def test_what_each_verb_of_sessions_is_told(clone: Path) -> None:
-    for verb, what in (("train-log", "log"), ("tmux-train", "train"), ("tmux-kill", "kill")):
+    for verb, what in (("tmux-train", "train"), ("tmux-kill", "kill")):
         said = call(clone, verb, "x y").stdout.split("\n")[1:-1]
         assert said == ["scripts/runs/background.py", what, "x y"]
 

@@ -89,6 +89,9 @@ def test_an_adapter_and_its_record(project: Path, base: Path, root: Path) -> Non
     row = runlog.latest(project, "train")
     assert row is not None and row.name == "mine"
     assert planned(project, row.id) == {"total": 8, "done": 0}
+    kept = events.console_path(project, row.id)
+    assert f"what is said here is kept in {kept.relative_to(project)}" in found.stderr
+    assert " info    step 8: eval loss " in kept.read_text()
 
     again = run_child(root, project, words(base))
     assert again.returncode == 0 and "up to date" in again.stderr

@@ -45,6 +45,11 @@ class Run:
         self._versions: dict[str, int] = {}
         self._not_finite: set[str] = set()
 
+    @property
+    def console_log(self) -> Path:
+        """Where what the run says is kept, from the project's folder."""
+        return events.console_path(Path(), self.id)
+
     def origin(self, config: Config, inputs: Iterable[Input] = ()) -> Origin:
         """What decides the bytes of this stage's artefacts."""
         from codetune.config import config_sha256
