@@ -296,3 +296,27 @@ def test_a_hash_that_is_not_enough_is_refused(project: Path) -> None:
     with pytest.raises(UserError, match="more than one hash begins so"):
         walk(project, "abababab")
     assert leaves(walk(project, "ab" * 31 + "01")) == {("session", "1")}
+
+
+def test_a_server_tells_the_same_tree_and_export(project: Path, postgres_url: str) -> None:
+    from codetune.runlog.keeping.rebuild import rebuild
+    from codetune.runlog.local import run_ids
+    from codetune.runlog.reading import export
+
+    chain(project)
+    assert rebuild(project, postgres_url, lambda: None) == 5
+
+    def answers(url: str | None) -> list[Any]:
+        with queries.reading(project, url) as connection:
+            flags = [("outputs/a/adapter", False), ("sessions/0.jsonl", True), ("train", False)]
+            trees = [
+                lineage(connection, project, what, forward=way).as_dict() for what, way in flags
+            ]
+            ids = export.chosen(connection, [], run_ids(project))
+            forms = [
+                "\n".join(export.pieces(connection, project, ids, form))
+                for form in ("json", "csv", "html")
+            ]
+        return [*trees, json.loads(forms[0]), *forms[1:]]  # JSONB orders keys its own way
+
+    assert answers(postgres_url) == answers(None)
