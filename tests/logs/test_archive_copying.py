@@ -9,8 +9,8 @@ import pytest
 from codetune import artefact
 from codetune.errors import UserError
 from codetune.logs import archive
-from codetune.logs.archive.copying import _end_of_lines
-from codetune.logs.archive.index import superseded, version_name
+from codetune.logs.archive.copying import _end_of_lines, _settled
+from codetune.logs.archive.index import NO_STAMP, superseded, version_name
 from tests.logs.archive_home import Home, a_line, a_session, settled
 
 ONE, TWO, THREE = (a_line(text) for text in ("one", "two", "three"))
@@ -144,6 +144,32 @@ def test_a_change_within_the_same_tick_is_seen(home):
     os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
     home.keep()
     assert home.kept("p/a.jsonl") == changed
+
+
+def test_the_times_of_a_file_touched_just_now_are_not_trusted(tmp_path):
+    (tmp_path / "a").write_bytes(ONE)
+    assert _settled((tmp_path / "a").stat()) == NO_STAMP
+    settled(tmp_path / "a")
+    assert _settled((tmp_path / "a").stat())[0] == len(ONE)
+
+
+def test_where_a_content_goes_is_durable_before_it_goes(home, monkeypatch):
+    home.write(NAME, ONE)
+    home.keep()
+    home.write(NAME, TWO)
+    calls = []
+    for name in ("fsync", "replace"):
+        original = getattr(os, name)
+
+        def call(*args, name=name, original=original):
+            target = f"/proc/self/fd/{args[0]}" if name == "fsync" else args[0]
+            calls.append((name, os.path.realpath(target).rpartition("/")[2]))
+            return original(*args)
+
+        monkeypatch.setattr(os, name, call)
+    home.keep()
+    assert calls.index(("fsync", "archive.index")) < calls.index(("replace", "a.jsonl"))
+    assert ("fsync", "a.jsonl") in calls[calls.index(("replace", "a.jsonl")) :]
 
 
 def test_a_touched_file_is_read_once_and_not_again(home):

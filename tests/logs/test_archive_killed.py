@@ -242,6 +242,19 @@ def test_a_torn_index_and_a_lost_one_are_made_again(before, tmp_path):
     assert home.kept("p/goes.jsonl") == b"".join(LINES[15:20])
 
 
+@pytest.mark.parametrize("data", [b"longer, but " * 50 + b"\n", b"short\n"])
+def test_bytes_that_nobody_kept_do_not_pass_for_a_session(tmp_path, data):
+    home = Home(tmp_path)
+    path = home.write("p/a.jsonl", LINES[0])
+    home.keep()
+    path.unlink()
+    (home.archive / home.place / "p/a.jsonl").write_bytes(data)
+    for _ in range(2):
+        home.keep()
+        assert home.wrong() == [(f"{home.place}/p/a.jsonl", "differs")]
+        assert home.index().damaged == {f"{home.place}/p/a.jsonl"}
+
+
 def test_an_index_that_leads_out_of_the_archive_is_not_followed(before, tmp_path):
     home = copied(before, tmp_path)
     outside = Path(home.archive.parent / "outside.jsonl")
