@@ -61,6 +61,7 @@ def _open(options: argparse.Namespace) -> None:
         raise UserError(f"{logdir}: no such folder; train first, or name one with --logdir")
     if options.port is not None and not 0 < options.port < 65536:
         raise UserError(f"--port: {options.port} is not a port; choose one from 1024 to 65535")
+    signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
     with tensorboard.alone(root, lambda: console.say("another call is starting one; waiting")):
         found = tensorboard.servers(root, logdir)
         if found:
@@ -68,15 +69,16 @@ def _open(options: argparse.Namespace) -> None:
             return
         console.say("starting TensorBoard")
         launch = tensorboard.start(root, logdir, options.port, detach=options.detach)
-    _tell(launch.server, "open", options)
-    if not options.detach:
-        _stay(launch)
+    if options.detach:
+        _tell(launch.server, "open", options)
+    else:
+        _stay(launch, options)
 
 
-def _stay(launch: Launch) -> None:
+def _stay(launch: Launch, options: argparse.Namespace) -> None:
     """Returns when it has ended; ends it when we are ended, or our terminal is closed."""
-    signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
     try:
+        _tell(launch.server, "open", options)
         code = launch.child.wait()
     finally:
         launch.end()

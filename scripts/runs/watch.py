@@ -126,12 +126,17 @@ def _line(head: Head, record: Record) -> str:
     from codetune.runlog import watch
 
     fields = json.loads(watch.as_json(head, record))
-    when = time.strftime("%H:%M:%S", time.localtime(fields.pop("ts", 0) / 1000))
+    when = time.strftime("%H:%M:%S", time.localtime(_seconds(fields.pop("ts", 0))))
     told = {k: v for k, v in fields.items() if k not in ("run", "name", "stage", "offset", "kind")}
-    told |= told.pop("fields", {}) if record.kind == "event" else {}
+    if record.kind == "event" and isinstance(told.get("fields"), dict):
+        told |= told.pop("fields")
     words = (f"{k}={'...' if isinstance(v, dict | list) else v}" for k, v in told.items())
     name = " ".join(head.name.split())[:40]
     return " ".join(console.clean(f"{when} {name} {record.kind} {' '.join(words)}").split())
+
+
+def _seconds(ts: object) -> float:
+    return ts / 1000 if isinstance(ts, int) and 0 <= ts < 2**45 else 0.0
 
 
 if __name__ == "__main__":

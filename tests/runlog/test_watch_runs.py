@@ -89,6 +89,11 @@ class TestStatus:
         assert write(odd).status == "running"
         assert write({"kind": "started", "process": {"pid": 1}}, {"kind": "finished"}).ending
         assert write("started", {"kind": "later invention", "ts": None}).status == "running"
+        for process in ({"pid": "x"}, {"pid": -1, "started": 1}, {"pid": 1, "started": "y"}, [3]):
+            fields = {"machine": current().machine, **process} if process != [3] else process
+            run = write({"kind": "started", "process": fields})
+            assert run.status in ("running", "crashed")
+            list(run.records())
 
     def test_a_long_journal_is_read_at_its_ends_only(self, write: Write) -> None:
         run = write("started")
@@ -142,6 +147,7 @@ class TestRecords:
         shutil.rmtree(run.head.journal.parent)
         assert [record.kind for record in run.records()] == ["removed"]
         assert run.look()
+        assert Watched(run.head).status == "removed"
 
 
 class TestFind:

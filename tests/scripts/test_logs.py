@@ -318,6 +318,9 @@ def test_following_costs_less_than_a_percent_of_a_core(
         reader = logs()
         reader.until("following")
         process = psutil.Process(reader.child.pid)
+        for n in range(300):
+            create_run(tmp_path, stage="sft", name=f"new {n}")
+        time.sleep(1)
         before, memory = process.cpu_times(), process.memory_info().rss
         time.sleep(10)
         after = process.cpu_times()

@@ -220,6 +220,19 @@ def test_a_port_of_somebody_else_is_named_and_the_next_one_used(
 
 
 @pytest.mark.slow
+def test_two_calls_at_once_start_one(project: Path, root: Path) -> None:
+    command = [sys.executable, str(root / "scripts" / SCRIPT), "--detach", "--json"]
+    env = {**os.environ, "PYTHONPATH": str(root / "src")}
+    calls = [
+        subprocess.Popen(command, cwd=project, env=env, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    told = [json.loads(call.communicate(timeout=120)[0]) for call in calls]
+    assert len({each["pid"] for each in told}) == 1
+    assert sorted(each["state"] for each in told) == ["already open", "already open", "open"]
+
+
+@pytest.mark.slow
 def test_a_port_lost_between_the_look_and_the_start(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,7 +322,9 @@ class TestRecords:
 
     @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"port": 1}', '{"process": 3}'])
     def test_a_damaged_record_is_none(self, project: Path, text: str) -> None:
-        a_record(project, current())
+        for pid in ("x", -1, 2**70):
+            a_record(project, replace(current(), pid=pid))  # type: ignore[arg-type]
+            assert servers(project) == []
         (project / RECORDS / "any.json").write_text(text)
         assert servers(project) == []
 

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from codetune.artefact import append_record
 from codetune.runlog import open_run
+from codetune.runlog.events import journal_path
 from tests.runlog.acting import Actor
 
 Script = Callable[..., subprocess.CompletedProcess[str]]
@@ -167,10 +169,12 @@ def test_lines_for_people_are_one_line_each_and_harmless(
     run = open_run(tmp_path, stage="train", name="a\n\x1b[31mb $(touch x)" + "n" * 4000, config={})
     run.metric("train_loss", 1.25, 7)
     run.event("checkpoint", step=7, path="[bold]\nx")
+    for odd in ({"kind": "event", "name": 3, "fields": "x"}, {"kind": "note", "ts": 2**70}):
+        append_record(journal_path(tmp_path, run.id), odd)
     run.finish("finished")
     done = run_script(SCRIPT, run.id, "--from_start")
     lines = done.stdout.splitlines()
-    assert len(lines) == 5
+    assert len(lines) == 7
     assert "\x1b" not in done.stdout and max(map(len, lines)) < 600
     shown = [line.partition(" ")[2] for line in lines]
     assert all(line.startswith("a b $(touch x)nnn") for line in shown)

@@ -219,7 +219,7 @@ def _program(server: Server) -> psutil.Process | None:
             return None
         found = psutil.Process(server.process.pid)
         return found if {_MODULE, str(server.port)} <= set(found.cmdline()) else None
-    except psutil.Error:
+    except (psutil.Error, ValueError, OverflowError):  # gone, or no number of a process
         return None
 
 
@@ -258,6 +258,8 @@ def _read(file: Path) -> Server | None:
     """The server of a record; None for a file that is no record of ours."""
     try:
         found: dict[str, Any] = json.loads(file.read_bytes())
-        return Server(**{**found, "process": Process(**found["process"]), "record": str(file)})
+        told = found["process"]
+        program = Process(str(told["machine"]), int(told["pid"]), int(told["started"]))
+        return Server(**{**found, "process": program, "record": str(file)})
     except (OSError, ValueError, TypeError, KeyError):
         return None

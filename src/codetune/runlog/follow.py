@@ -22,6 +22,7 @@ LONGEST = 64 * 1024  # bytes; a longer line comes in pieces
 LEVELS = ("info", "warning", "error")
 OUTPUT = "output.log"
 _MARK = 64  # bytes before our place that must not change under us
+_COMPARED = 1000  # characters of a line
 _REMEMBERED = 2000  # lines of the console log that the raw output is compared with
 _DATED = re.compile(
     r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (info   |warning|error  |info|error)(?: (.*))?"
@@ -236,7 +237,7 @@ def dated(text: str) -> Line:
 def _bare(text: str) -> str:
     """The words of a line that both files share: colours, level, frames and widths differ."""
     said = text.removeprefix("warning: ").removeprefix("error: ")
-    return " ".join(re.sub("[\u2500-\u257f]+", " ", said).split())
+    return " ".join(re.sub("[\u2500-\u257f]+", " ", said[:_COMPARED]).split())
 
 
 def _text(line: bytes) -> str:

@@ -23,6 +23,7 @@ KINDS = (
     *("system", "event", "finished", "crashed", "removed"),
 )
 ENDS = ("finished", "crashed", "removed")
+_CRASHED, _REMOVED = "the process ended without a word", "its journal was removed"
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,10 @@ class Watched:
         self.offset = after or 0  # bytes of the journal that were read
         self._process: Process | None = None
         self._heartbeat = 0
-        if after is None:
-            self._learn_beginning()
-            self._learn_end()
-            if self._is_gone():
-                self._close("crashed", "the process ended without a word")
-        elif after:
-            self._learn_beginning()
-            self._check_offset()
+        try:
+            self._catch_up(after)
+        except FileNotFoundError:
+            self._close("removed", _REMOVED)
 
     def records(self) -> Iterator[Record]:
         """The records since the last call. When the process has gone, or the journal, a record
@@ -74,16 +71,26 @@ class Watched:
                 self._learn(record)
                 yield record
         except FileNotFoundError:
-            yield self._close("removed", "its journal was removed")
+            yield self._close("removed", _REMOVED)
             return
         if gone and self.ending is None:
-            yield self._close("crashed", "the process ended without a word")
+            yield self._close("crashed", _CRASHED)
 
     def look(self) -> bool:
         """Brings `status` up to now; True when the run has ended."""
         for _ in self.records():
             pass
         return self.ending is not None
+
+    def _catch_up(self, after: int | None) -> None:
+        if after is None:
+            self._learn_beginning()
+            self._learn_end()
+            if self._is_gone():
+                self._close("crashed", _CRASHED)
+        elif after:
+            self._learn_beginning()
+            self._check_offset()
 
     def _learn(self, record: Record) -> None:
         fields = record.fields
@@ -93,7 +100,7 @@ class Watched:
             self.status, self.reason = str(fields.get("status")), str(fields.get("reason", ""))
             self.ending = record
         if record.kind and record.kind not in events.AMENDMENTS:
-            self._heartbeat = fields.get("ts", self._heartbeat)
+            self._heartbeat = _number(fields.get("ts"))
 
     def _learn_beginning(self) -> None:
         for record in events.read(self.head.journal):
@@ -142,6 +149,7 @@ class Succession:
     def __init__(self, root: Path, first: Watched, *, alone: bool) -> None:
         self.current, self._root, self._alone = first, root, alone
         self.top = first if alone else _top(root, first)
+        self._younger: dict[str, Head] = {}  # runs made after `top`; each is opened once
 
     def is_over(self) -> bool:
         """True when the pipeline has ended and there is no next run."""
@@ -163,11 +171,12 @@ class Succession:
         if self._alone:
             return None
         top, current = self.top.head.id, self.current.head.id
-        younger = {head.id: head for head in heads(self._root, after=top)}
-        for run_id in sorted(younger):
-            parents = _ancestors(younger, run_id)
-            if run_id > current and top in parents:
-                return younger[run_id], parents
+        new = heads(self._root, after=top, known=self._younger)
+        self._younger |= {head.id: head for head in list(new)}
+        for run_id in sorted(run_id for run_id in self._younger if run_id > current):
+            parents = _ancestors(self._younger, run_id)
+            if top in parents:
+                return self._younger[run_id], parents
         return None
 
 
@@ -252,10 +261,14 @@ def _ancestors(known: dict[str, Head], run_id: str) -> list[str]:
 
 def _process(fields: Any) -> Process | None:
     """The process of a record; None where it tells of none."""
-    try:
-        return Process(**fields)
-    except TypeError:
+    if not isinstance(fields, dict) or not _number(fields.get("pid")) > 0:
         return None
+    machine, pid, started = str(fields.get("machine")), fields["pid"], fields.get("started")
+    return Process(machine, pid, _number(started))
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
