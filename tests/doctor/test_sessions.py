@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
-import shutil
+import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from codetune.doctor import sessions
 from codetune.doctor.finding import Finding
-from codetune.doctor.sessions import DAY, claude_sessions, copy_command, retention
+from codetune.doctor.sessions import DAY, KEEP, claude_sessions, retention
 
 
 def session(projects: Path, name: str, age: float) -> Path:
@@ -62,10 +62,7 @@ def test_by_default_sessions_go_after_thirty_days(home: Path) -> None:
     assert week.found == "3 files"
     assert week.meaning == "2 of them at the next start of Claude Code"
     command, change = week.todo.splitlines()
-    assert command in (
-        "rsync -a ~/.claude/projects/ data/claude-projects/",
-        "cp -au ~/.claude/projects/. data/claude-projects/",
-    )
+    assert command == "./scripts.sh archive-logs"
     assert change == 'set "cleanupPeriodDays": 36500 in ~/.claude/settings.json'
 
 
@@ -99,8 +96,7 @@ def test_another_folder_is_named_by_the_environment(home: Path, tmp_path: Path) 
     (other / "settings.json").write_text('{"cleanupPeriodDays": 30}')
     found = looked(home, str(other))
     assert found["sessions"].found == "1 files, the oldest 29 days"
-    command = found["deleted in a week"].todo.splitlines()[0]
-    assert shlex.split(command)[2].startswith(str(other) + "/projects/")
+    assert found["sessions"].meaning == f"in {other}/projects"
 
 
 @pytest.mark.parametrize(
@@ -148,34 +144,16 @@ def test_nothing_is_changed(home: Path) -> None:
     assert {path: path.lstat().st_mtime_ns for path in home.rglob("*")} == before
 
 
-@pytest.mark.parametrize("tool", ["rsync", "cp"])
-def test_the_command_copies_what_is_new_and_never_deletes(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str
-) -> None:
-    if shutil.which(tool) is None:
-        pytest.skip(f"no {tool} here")
-    which = shutil.which
-    monkeypatch.setattr(
-        sessions.shutil, "which", lambda name: which(name) if name == tool else None
-    )
+def test_the_command_it_names_keeps_the_sessions(home: Path, tmp_path: Path, root: Path) -> None:
+    door = (root / "scripts.sh").read_text()
+    script = re.search(rf"^  {KEEP.split()[1]}\) stage (\S+) ", door, re.M)
+    assert script
+    surroundings = {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(root / "src")}
     project = tmp_path / "project"
-    (project / "data").mkdir(parents=True)
-    command = copy_command(home / ".claude" / "projects", home)
-
-    def run() -> None:
-        subprocess.run(
-            ["sh", "-c", command], cwd=project, env={**os.environ, "HOME": str(home)}, check=True
-        )
-
-    run()
-    copied = project / "data" / "claude-projects" / "-src-b" / "old.jsonl"
-    assert copied.read_text() == '{"type":"user"}\n'
-    source = home / ".claude" / "projects" / "-src-b" / "old.jsonl"
-    source.write_text('{"type":"user"}\n{"type":"assistant"}\n')  # the session went on
-    (home / ".claude" / "projects" / "-src-b" / "old" / "subagents" / "agent-1.jsonl").unlink()
-    run()
-    assert copied.read_text().count("\n") == 2
-    assert (copied.parent / "old" / "subagents" / "agent-1.jsonl").exists()
+    project.mkdir()
+    subprocess.run([sys.executable, root / script[1]], cwd=project, env=surroundings, check=True)
+    (kept,) = (project / "data" / "archive").rglob("old.jsonl")
+    assert kept.read_bytes() == (home / ".claude/projects/-src-b/old.jsonl").read_bytes()
 
 
 def test_thousands_of_sessions_are_looked_at_quickly(tmp_path: Path) -> None:

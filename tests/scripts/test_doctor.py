@@ -126,7 +126,7 @@ def test_every_trouble_is_named_with_what_to_do(
     }
     assert facts[".env"]["todo"] == "chmod 600 .env"
     assert facts["folders"]["todo"] == "chmod 700 data"
-    assert "data/claude-projects/" in facts["deleted in a week"]["todo"]
+    assert "archive-logs" in facts["deleted in a week"]["todo"]
     assert "hunter2" not in done.stdout + done.stderr
     assert not (project / "x").exists()
 

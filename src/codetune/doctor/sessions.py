@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ DEFAULT_DAYS = 30.0
 LONG_DAYS = 36500
 DAY = 86400.0
 SETTING = "cleanupPeriodDays"
+KEEP = "./scripts.sh archive-logs"  # copies new and grown sessions to data/archive
 _SOON = 7.0  # days
 _SETTINGS = ("settings.local.json", "settings.json")  # what stands first wins
 # What an administrator sets, wins over both.
@@ -64,7 +63,7 @@ def claude_sessions(
     yield Finding(SETTING, kept.problem or f"{kept.days:g} days", source, todo)
     due = sum(age >= kept.days for age in ages)
     soon = sum(age >= kept.days - _SOON for age in ages)
-    todo = f"{copy_command(folder / 'projects', home)}\n{change}" if soon else ""
+    todo = f"{KEEP}\n{change}" if soon else ""
     meaning = f"{due:,} of them at the next start of Claude Code" if due else ""
     yield Finding("deleted in a week", f"{soon:,} files", meaning, todo)
 
@@ -96,17 +95,6 @@ def retention(folder: Path, managed: Sequence[Path]) -> Kept:
     return Kept(DEFAULT_DAYS)
 
 
-def copy_command(projects: Path, home: Path) -> str:
-    """Copies new and changed sessions into data/, which is private here, and never deletes there.
-
-    The trailing `/.` and `/` copy what is inside the folder.
-    """
-    source = _quoted(projects, home)
-    if shutil.which("rsync"):
-        return f"rsync -a {source}/ data/claude-projects/"
-    return f"cp -au {source}/. data/claude-projects/"
-
-
 def _judged(value: Any, file: Path) -> Kept:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         return Kept(DEFAULT_DAYS, file, "not a number of days")
@@ -117,10 +105,3 @@ def _judged(value: Any, file: Path) -> Kept:
 
 def _shown(path: Path, home: Path) -> str:
     return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
-
-
-def _quoted(path: Path, home: Path) -> str:
-    """`path` as a word for a shell, in which a leading ~ still means the home folder."""
-    if path.is_relative_to(home):
-        return f"~/{shlex.quote(str(path.relative_to(home)))}"
-    return shlex.quote(str(path))
