@@ -2,7 +2,7 @@
 SIGTERM saves after the current step and exits. It takes the flags of `train`.
 
 The environment steers it: STEP_SECONDS a step; SAVE_SECONDS for saving; DEAF=1 makes it ignore
-SIGTERM. What it was given goes to `seen.<run id>.json` in the working folder.
+SIGTERM, and LOST=1 the first one only. What it was given goes to `seen.<run id>.json`.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def run(config: TrainConfig, log: Run) -> stage.Report:
         time.sleep(float(os.environ.get("STEP_SECONDS", "0.05")))
         log.metric("train_loss", 2.0 / step, step)
         print(f"this is step {step}", file=sys.stderr, flush=True)
-        if asked and "DEAF" not in os.environ:
+        if len(asked) > int(os.environ.get("LOST", "0")) and "DEAF" not in os.environ:
             time.sleep(float(os.environ.get("SAVE_SECONDS", "0")))
-            Path(f"saved.{log.id}").write_text(str(step))
+            Path(f"saved.{log.id}").write_text(f"{step} {len(asked)}")
             raise stage.Terminated("stopped with a checkpoint")
     return stage.Report(f"{config.max_steps} steps")
 

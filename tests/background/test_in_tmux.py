@@ -230,7 +230,17 @@ def test_too_slow_to_save_and_nothing_is_ended(checkout: Checkout) -> None:
 
     late = checkout.call("kill")
     assert late.returncode == 0 and "asked to save and exit before" in late.stderr
-    assert saved(checkout, seen), "a second signal would have ended it at once"
+    signals = (checkout.root / f"saved.{seen['run']}").read_text().split()[1]
+    assert signals == "1", "a second one would have ended it at once"
+
+
+def test_a_request_that_was_lost_is_made_again(checkout: Checkout) -> None:
+    """Python drops an exception that a signal raises in a destructor."""
+    seen = checkout.started("--run_name", "mine", LOST="1")
+    done = checkout.call("kill")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("asked it again") == 1
+    assert (checkout.root / f"saved.{seen['run']}").read_text().split()[1] == "2"
 
 
 def test_force_kills_that_run_only(checkout: Checkout) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +15,9 @@ from codetune.runlog import events, process
 from codetune.runlog.process import Process
 
 _LOOK_SECONDS = 0.1
+_LISTEN_SECONDS = 1.0
+# A run that heard ends with its current step: one more is logged, or two if one just ended.
+_STEPS_OF_ONE_THAT_HEARD = 2
 _KILL_SECONDS = 10.0  # until the kernel has taken away a process that was killed
 
 
@@ -45,7 +49,7 @@ def stop(place: Place, root: Path, session: Session, patience: Patience) -> None
         _refuse_elsewhere(session, target)
         try:
             _ask(place, session, target)
-            _wait(session, target, patience)
+            _wait(session, target, patience, _reminder(root, session, target))
         except KeyboardInterrupt:
             console.warn(f"{session.name}: its run was asked, and goes on to save and exit")
             raise
@@ -59,6 +63,27 @@ def _ask(place: Place, session: Session, target: Process) -> None:
     elif _signal(target, force=False):
         place.mark_asked(session)
         console.say(f"{session.name}: asked its run to save and exit")
+
+
+def _reminder(root: Path, session: Session, target: Process) -> Callable[[], None]:
+    """Asks again when the run did not hear. Python drops what a signal raises inside a destructor
+    or a callback of a C library, so a request may be lost while a run loads its model.
+    """
+
+    def step() -> int | None:
+        found = progress(root, session)
+        return found.step if found else None
+
+    seen = {step()}
+
+    def look() -> None:
+        seen.add(latest := step())
+        if len(seen) - 1 > _STEPS_OF_ONE_THAT_HEARD and _signal(target, force=False):
+            console.say(f"{session.name}: its run takes further steps; asked it again")
+            seen.clear()
+            seen.add(latest)
+
+    return look
 
 
 def abandon(root: Path, run: str, reason: str) -> None:
@@ -101,9 +126,11 @@ def _signal(target: Process, *, force: bool) -> bool:
     return True
 
 
-def _wait(session: Session, target: Process, patience: Patience) -> None:
+def _wait(
+    session: Session, target: Process, patience: Patience, remind: Callable[[], None]
+) -> None:
     """Until the process is gone; says how long that may still take."""
-    if _is_gone(target, patience.seconds, f"{session.name}: waiting for it"):
+    if _is_gone(target, patience.seconds, f"{session.name}: waiting for it", remind):
         return
     if not patience.force:
         raise RefusedError(
@@ -111,12 +138,13 @@ def _wait(session: Session, target: Process, patience: Patience) -> None:
             "wait longer (--wait SECONDS) or lose what is not saved (--force)"
         )
     _signal(target, force=True)
-    if not _is_gone(target, _KILL_SECONDS, f"{session.name}: killed"):
+    if not _is_gone(target, _KILL_SECONDS, f"{session.name}: killed", lambda: None):
         raise RefusedError(f"{session.name}: process {target.pid} does not die; nothing was ended")
 
 
-def _is_gone(target: Process, seconds: float, what: str) -> bool:
-    started, counted = time.monotonic(), 0
+def _is_gone(target: Process, seconds: float, what: str, listen: Callable[[], None]) -> bool:
+    """Waits so many seconds at most, listening every now and then."""
+    started, counted, listened = time.monotonic(), 0, 0.0
     with console.progress(f"{what} [s]", round(seconds)) as countdown:
         while process.is_alive(target, heartbeat=0):
             spent = time.monotonic() - started
@@ -124,5 +152,8 @@ def _is_gone(target: Process, seconds: float, what: str) -> bool:
                 return False
             countdown.advance(int(spent) - counted)
             counted = int(spent)
+            if spent - listened >= _LISTEN_SECONDS:
+                listened = spent
+                listen()
             time.sleep(min(_LOOK_SECONDS, seconds - spent))
     return True
