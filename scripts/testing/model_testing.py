@@ -59,11 +59,8 @@ def run(config: ModelTestingConfig, log: "Run") -> stage.Report:
         console.warn("--fa2 has no effect: attention is torch's own (sdpa)")
     jobs = _jobs(config)
     facts = {job.path: models.inspect_model(job.path) for job in jobs}
-    inputs = [
-        log.source(f"model:{path.name}", path, found.weights_sha256, "model")
-        for path, found in facts.items()
-    ]
-    origin, results = log.origin(config, inputs), []
+    read = ((f"model:{path.name}", path, facts[path].weights_sha256, "model") for path in facts)
+    origin, results = log.origin(config, [log.source(*one) for one in read]), []
     for job in jobs:
         size = f"{facts[job.path].n_parameters / 1e9:.2g}B parameters"
         console.say(f"measuring {job.name} ({size}), quant {job.quant}")
