@@ -51,8 +51,12 @@ def test_secrets_and_texts_leave_a_command_line(argv: list[str], shown: list[str
     [
         (["--prompt", "my secret plan"], ["--prompt", "<14 characters>"]),
         (["--system-prompt=be kind", "--n", "2"], ["--system-prompt=<7 characters>", "--n", "2"]),
-        (["--prompt", "--token", "abc"], ["--prompt", "<7 characters>", "abc"]),
+        (["--prompt", "--token", "abc"], ["--prompt", "<7 characters>", "<3 characters>"]),
         (["--prompt_file", "a.txt"], ["--prompt_file", "a.txt"]),
+        (
+            ["--prompt", "one", "two", "--n", "2"],
+            ["--prompt", "<3 characters>", "<3 characters>", "--n", "2"],
+        ),
     ],
 )
 def test_the_users_own_texts_leave_a_command_line(argv: list[str], shown: list[str]) -> None:
@@ -65,6 +69,8 @@ def test_of_the_users_own_texts_only_the_length_is_a_param() -> None:
     assert found["prompt"] == {"text": "<7 characters>", "default": "<10 characters>"}
     assert found["seed"]["text"] == "7"
     assert events.flat_params({"prompt": None}, {}, {"prompt"})["prompt"]["text"] == "null"
+    several = events.flat_params({"prompt": ["my", "plan"]}, {}, {"prompt"})
+    assert several["prompt"]["text"] == '["<2 characters>", "<4 characters>"]'
 
 
 leaf = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)

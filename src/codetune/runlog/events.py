@@ -72,16 +72,16 @@ def shown_argv(argv: Sequence[str], texts: Collection[str] = ()) -> list[str]:
 
     Texts are long words, and the values of the flags named in `texts`.
     """
-    words, flag = [], ""  # the flag that the word before was, if its value is not to be kept
+    words, flag, many = [], "", False  # the flag whose value comes, or whose values go on
     for word in argv:
         name, equals, value = word.partition("=")
-        if flag:
+        if flag and not (many and name.startswith("--")):
             words.append(_hidden(flag, word))
-        elif equals and _is_kept_out(name, texts):
-            words.append(f"{name}={_hidden(name, value)}")
-        else:
-            words.append(_fit(word))
-        flag = name if not flag and not equals and _is_kept_out(name, texts) else ""
+            flag, many = (flag, True) if not _SECRET_NAME.search(flag) else ("", False)
+            continue
+        kept_out = _is_kept_out(name, texts)
+        words.append(f"{name}={_hidden(name, value)}" if kept_out and equals else _fit(word))
+        flag, many = name if kept_out and not equals else "", False
     return words
 
 
@@ -137,6 +137,8 @@ def _hidden(flag: str, value: str) -> str:
 
 
 def _length(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_length(part) for part in value]
     return f"<{len(value)} characters>" if isinstance(value, str) else value
 
 
