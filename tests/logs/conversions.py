@@ -96,7 +96,7 @@ def sessions_of(folder, data, reader, memory=None, name="a.jsonl"):
     path.write_bytes(data)
     file, memory = LogFile(name, path), memory or Memory()
     assert source_of(file).name == reader.NAME
-    return reader.read(file, memory), memory
+    return list(reader.read(file, memory)), memory
 
 
 def shape_of(folder, data, reader, **more):
@@ -135,7 +135,7 @@ def fuzz_document(folder, reader, document, files, seed):
 def read_and_check(path, reader, seed, *, by_record):
     file, memory = LogFile(path.name, path), Memory()
     replay = f"seed {seed}"
-    sessions = reader.read(file, memory)
+    sessions = list(reader.read(file, memory))
     held = list(records_of(file))
     if by_record:
         assert memory.records.in_ == len(held), replay

@@ -104,7 +104,7 @@ def test_no_reader_fails_on_what_another_reads(shared, source):
     for folder in ("chatgpt", "claude-ai", "claude-code-web", "codex", "gemini-cli"):
         for file in discover([shared / "data/logs" / folder], Counts()):
             memory = Memory()
-            source.read(file, memory)
+            list(source.read(file, memory))
             assert memory.records.in_ > 0
 
 
@@ -133,7 +133,7 @@ ODD = [
 def test_odd_files(tmp_path, source, data):
     path = tmp_path / "a.json"
     path.write_bytes(data)
-    assert source.read(LogFile("a.json", path), Memory()) == []
+    assert list(source.read(LogFile("a.json", path), Memory())) == []
     source_of(LogFile("a.json", path))
 
 
@@ -154,7 +154,7 @@ def test_a_large_export_is_read_at_speed(tmp_path):
     path = tmp_path / "conversations.json"
     path.write_text(json.dumps(chats))
     started = time.process_time()
-    sessions = claude_ai.read(LogFile("a", path), Memory())
+    sessions = list(claude_ai.read(LogFile("a", path), Memory()))
     seconds = time.process_time() - started
     assert len(sessions) == 300
     assert path.stat().st_size / 1e6 / seconds > 10

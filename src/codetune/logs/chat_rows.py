@@ -7,7 +7,7 @@ model, group) is kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -31,9 +31,8 @@ def detect(head: Sequence[Mapping[str, Any]]) -> float:
     return 0.8 * any(_is_chat(record) for record in head)
 
 
-def read(file: LogFile, memory: Memory) -> list[Session]:
+def read(file: LogFile, memory: Memory) -> Iterator[Session]:
     """One session a row. Every row is counted in `memory.records`."""
-    sessions = []
     for record in records_of(file):
         if record.value is None:
             memory.fault(file.name, record.line, record.fault)
@@ -43,8 +42,7 @@ def read(file: LogFile, memory: Memory) -> list[Session]:
             memory.records.drop(session)
         else:
             memory.records.keep()
-            sessions.append(session)
-    return sessions
+            yield session
 
 
 def _is_chat(record: Mapping[str, Any]) -> bool:

@@ -7,7 +7,7 @@ say until it speaks again is its result. Custom instructions and account ids are
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -40,17 +40,15 @@ def detect(head: Sequence[Mapping[str, Any]]) -> float:
     return float(any(_is_tree(record) for record in head))
 
 
-def read(file: LogFile, memory: Memory) -> list[Session]:
+def read(file: LogFile, memory: Memory) -> Iterator[Session]:
     """The conversations of an export. Every node is counted in `memory.records`."""
-    sessions = []
     for record in records_of(file):
         if record.value is None:
             memory.fault(file.name, record.line, record.fault)
         elif not isinstance(record.value.get("mapping"), dict):
             memory.records.drop("not_a_conversation")
         else:
-            sessions += _Chat(record.value, memory).sessions()
-    return sessions
+            yield from _Chat(record.value, memory).sessions()
 
 
 def _is_tree(record: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ results; in exports they carry no ids and stand in order. Account ids are never 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -37,17 +37,15 @@ def detect(head: Sequence[Mapping[str, Any]]) -> float:
     return float(any(isinstance(record.get("chat_messages"), list) for record in head))
 
 
-def read(file: LogFile, memory: Memory) -> list[Session]:
+def read(file: LogFile, memory: Memory) -> Iterator[Session]:
     """The conversations of an export. Every message is counted in `memory.records`."""
-    sessions = []
     for record in records_of(file):
         if record.value is None:
             memory.fault(file.name, record.line, record.fault)
         elif not isinstance(record.value.get("chat_messages"), list):
             memory.records.drop("not_a_conversation")
         else:
-            sessions += _Chat(record.value, memory).sessions()
-    return sessions
+            yield from _Chat(record.value, memory).sessions()
 
 
 class _Chat:

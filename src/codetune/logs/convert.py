@@ -73,15 +73,16 @@ def survey(
         if source is None:
             _refuse(file, files_count)
             continue
-        sessions = source.read(file, memory)
-        if not sessions:
-            files_count.drop("no_conversation")
-        else:
-            files_count.keep()
         learned.readable.append((file, source))
-        for session in sessions:
+        held = False
+        for session in source.read(file, memory):
+            held = True
             if subagents or not session.agent:
                 learned.catalogue.observe(call for step in session.steps() for call in step.calls)
+        if held:
+            files_count.keep()
+        else:
+            files_count.drop("no_conversation")
     learned.identity, learned.kin = learn(memory.places), memory.kin
     return learned
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -18,11 +18,14 @@ _HEAD = 100
 
 @dataclass(frozen=True)
 class Source:
-    """One kind of log: how to know it, and how to read it."""
+    """One kind of log: how to know it, and how to read it.
+
+    Readers of files that hold many conversations give them one after the other.
+    """
 
     name: str
     detect: Callable[[Sequence[Mapping[str, Any]]], float]
-    read: Callable[[LogFile, Memory], list[Session]]
+    read: Callable[[LogFile, Memory], Iterable[Session]]
 
 
 _READERS = (claude_code, codex, claude_ai, chatgpt, gemini, chat_rows)
