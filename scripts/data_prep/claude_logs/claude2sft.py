@@ -1,6 +1,8 @@
 """Assistant logs into chat rows.
 
-In: Claude Code session files: files, folders (searched below) or quoted patterns. Read only.
+In: sessions of Claude Code, Codex CLI and Gemini CLI, exports of claude.ai and ChatGPT, chats of
+data sets: files, folders (searched below), zip archives or quoted patterns. Told apart by their
+content, read only.
 Out: data/claude.sft.jsonl; one row a turn (a prompt and what the assistant then did), with tool
 calls, inferred tool schemas and as much of what came before as fits. Secrets, e-mail addresses and
 account names are replaced first; nobody can promise to find all of them, so look at the rows.
@@ -27,7 +29,7 @@ class Claude2SftConfig(Config):
     """Knobs of claude2sft."""
 
     src: list[Path] = knob(
-        None, "session files, folders or quoted patterns", required=True, aliases=("input",)
+        None, "logs: files, folders, .zip or quoted patterns", required=True, aliases=("input",)
     )
     out: Path = knob(Path("data/claude.sft.jsonl"), "rows to write", aliases=("output",))
     rejects: Path | None = knob(None, "also write what became no row, and why (JSONL)")
