@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codetune import console, stage
+from codetune import console, signals, stage
 from codetune.errors import UserError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _watch(watch: "Watch", interval: float) -> None:
                 live.update(_drawn(watch.look(wait=wait), screen.width), refresh=True)
                 wait = None
                 time.sleep(interval)
-    except stage.Terminated:
+    except signals.Terminated:
         raise
     except KeyboardInterrupt:
         return

@@ -61,7 +61,6 @@ def _open(options: argparse.Namespace) -> None:
         raise UserError(f"{logdir}: no such folder; train first, or name one with --logdir")
     if options.port is not None and not 0 < options.port < 65536:
         raise UserError(f"--port: {options.port} is not a port; choose one from 1024 to 65535")
-    signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
     with tensorboard.alone(root, lambda: console.say("another call is starting one; waiting")):
         found = tensorboard.servers(root, logdir)
         if found:

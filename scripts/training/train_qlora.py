@@ -10,12 +10,11 @@ stops early, and goes on after a kill from the newest checkpoint that verifies.
 from __future__ import annotations
 
 import shutil
-import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codetune import stage
+from codetune import signals, stage
 from codetune.errors import UserError
 from codetune.training.recipe import TrainConfig
 
@@ -93,6 +92,7 @@ def _train(work: Work, log: Run) -> stage.Report:
             trainer.add_callback(callback)
         if resumed is not None:
             console.say(f"going on from {resumed}")
+        signals.heed()
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     seconds = time.monotonic() - started
     if stop.signalled is not None:
@@ -104,7 +104,7 @@ def _train(work: Work, log: Run) -> stage.Report:
 
 def _interruption(number: int) -> BaseException:
     text = "stopped with a checkpoint; run the same command again to go on"
-    return stage.Terminated(text) if number == signal.SIGTERM else KeyboardInterrupt(text)
+    return signals.exception(number, text)
 
 
 def _report(work: Work, trainer: Any, adapter: Path, seconds: float) -> stage.Report:

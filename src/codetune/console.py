@@ -13,9 +13,9 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -57,12 +57,48 @@ def clean(text: object) -> str:
 
 
 def stderr() -> Console:
-    """A rich console on standard error; colours and widths follow the terminal."""
+    """A rich console on standard error; colours and widths follow the terminal.
+
+    A terminal or a reader that goes away is no reason to stop: nobody hears the rest.
+    """
     from rich.console import Console
 
     if _drawing:
         return _drawing[-1]
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    heard: Any = _Unheard(sys.stderr)
+    return Console(file=heard, highlight=False, soft_wrap=True)
+
+
+class _Unheard:
+    """A text stream that goes on into nothing when what it writes to is gone."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Writes `text`, to whoever listens."""
+        try:
+            return self._stream.write(text)
+        except OSError:
+            self._let_go()
+            return len(text)
+
+    def flush(self) -> None:
+        """Flushes what was written, to whoever listens."""
+        try:
+            self._stream.flush()
+        except OSError:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """What libraries write from now on goes into nothing too."""
+        with suppress(OSError, ValueError):
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, self._stream.fileno())
+            os.close(nothing)
 
 
 @contextmanager

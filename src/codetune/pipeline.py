@@ -18,7 +18,8 @@ from typing import Any
 
 from codetune import console
 from codetune.errors import RefusedError, ToldError, UserError
-from codetune.stage import REFUSED, USER, Terminated
+from codetune.signals import Terminated
+from codetune.stage import REFUSED, USER
 
 # getrusage counts kilobytes, on macOS bytes.
 _RSS_UNITS_PER_MIB = 1 << 20 if sys.platform == "darwin" else 1 << 10
@@ -60,7 +61,7 @@ def execute(
             _, status, usage = os.wait4(process.pid, 0)
         except KeyboardInterrupt as signalled:
             if isinstance(signalled, Terminated):  # Ctrl-C reaches the stage by itself
-                process.terminate()
+                process.send_signal(signalled.number)
             process.wait()
             raise
         answer.seek(0)

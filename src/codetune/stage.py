@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import sys
 import time
 import traceback
@@ -19,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from codetune import console
+from codetune import console, signals
 from codetune.config import (
     Config,
     Parser,
@@ -51,10 +50,6 @@ _QUIET_ENVIRONMENT = {
 # Their notes repeat per product or per step and leave the user nothing to do.
 _QUIET_LOGGERS = ("accelerate", "bitsandbytes", "peft", "transformers", "trl")
 PARENT_RUN = "CODETUNE_PARENT_RUN"
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, raised where Ctrl-C would be."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +136,7 @@ def answer(parser: Parser, argv: Sequence[str] | None = None) -> int:
     `act` returns None or an exit code. UserError becomes one line and 2, RefusedError 3, Ctrl-C
     130, SIGTERM 143; a reader that went away (`| head`) is no error.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    signals.listen()
     try:
         options = parser.parse_args(argv)
         load_environment()
@@ -171,7 +166,7 @@ class _Invocation:
 
 def _recorded(config: C, run: Callable[[C, Run], Report], call: _Invocation) -> int:
     """Runs the stage inside its run-log record."""
-    signal.signal(signal.SIGTERM, _terminate)
+    signals.listen()
     try:
         log = _open_run(config, call)
     except UserError as problem:
@@ -201,7 +196,7 @@ def _ended(config: C, run: Callable[[C, Run], Report], call: _Invocation, log: R
     except KeyboardInterrupt as signalled:
         code = _signal_code(signalled)
         console.warn(str(signalled) or "interrupted; run the same command again to go on")
-        log.finish("interrupted", "SIGTERM" if code == 143 else "Ctrl-C")
+        log.finish("interrupted", signals.name(signalled))
         return code
     except ToldError as failed:
         console.fail(failed)
@@ -223,7 +218,7 @@ def _ended(config: C, run: Callable[[C, Run], Report], call: _Invocation, log: R
 
 
 def _signal_code(signalled: KeyboardInterrupt) -> int:
-    return 143 if isinstance(signalled, Terminated) else 130
+    return 143 if isinstance(signalled, signals.Terminated) else 130
 
 
 def _open_run(config: Config, call: _Invocation) -> Run:
@@ -257,10 +252,6 @@ def load_environment() -> None:
     for name in _QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl|peft")
-
-
-def _terminate(*_: object) -> None:
-    raise Terminated
 
 
 def _show_plan(stage: str, config: Config, *, as_json: bool) -> int:

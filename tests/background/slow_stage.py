@@ -16,6 +16,7 @@ from pathlib import Path
 
 from codetune import stage
 from codetune.runlog import Run
+from codetune.signals import Terminated
 from codetune.training.recipe import TrainConfig
 
 asked: list[int] = []
@@ -43,7 +44,7 @@ def run(config: TrainConfig, log: Run) -> stage.Report:
         if len(asked) > int(os.environ.get("LOST", "0")) and "DEAF" not in os.environ:
             time.sleep(float(os.environ.get("SAVE_SECONDS", "0")))
             Path(f"saved.{log.id}").write_text(f"{step} {len(asked)}")
-            raise stage.Terminated("stopped with a checkpoint")
+            raise Terminated("stopped with a checkpoint")
     return stage.Report(f"{config.max_steps} steps")
 
 

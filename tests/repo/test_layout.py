@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src" / "codetune"
 FLOORS = (
-    {"errors", "artefact", "console"},
+    {"errors", "artefact", "console", "signals"},
     {"sample", "generic", "config", "machine"},
     {"tokens", "redaction"},
     {"logs", "code"},

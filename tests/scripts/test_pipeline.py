@@ -19,7 +19,8 @@ import pytest
 from codetune import pipeline, runlog
 from codetune.config import resolve
 from codetune.errors import RefusedError, ToldError, UserError
-from codetune.stage import PARENT_RUN, Terminated
+from codetune.signals import Terminated
+from codetune.stage import PARENT_RUN
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "configs" / "train" / "smoke.yaml"
@@ -348,12 +349,12 @@ def test_when_told_to_stop_the_stage_may_still_save(tmp_path: Path) -> None:
     runner = f"""
 import os, signal
 from pathlib import Path
-from codetune import pipeline, stage
-def stop(*_): raise stage.Terminated
-signal.signal(signal.SIGTERM, stop)
+from codetune import pipeline, signals
+from codetune.signals import Terminated
+signals.listen()
 try:
     pipeline.execute("train", Path({str(patient)!r}), [], os.environ)
-except stage.Terminated:
+except Terminated:
     raise SystemExit(143)
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}

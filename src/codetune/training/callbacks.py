@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from transformers import TrainerCallback
 
-from codetune import console
+from codetune import console, signals
 
 # How Transformers spells them, and how they are registered: key, unit, direction.
 METRICS = {
@@ -96,7 +96,7 @@ class Bar(TrainerCallback):
 
 
 class SafeStop(TrainerCallback):
-    """Ctrl-C and SIGTERM end training after the current step, with a checkpoint.
+    """Ctrl-C, SIGTERM and a lost terminal end training after the current step, with a checkpoint.
 
     `signalled` is the signal's number afterwards, or None. A second signal ends at once.
     """
@@ -106,9 +106,10 @@ class SafeStop(TrainerCallback):
         self._before: dict[int, Any] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Takes over both signals."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._note)
+        """Takes the signals over."""
+        for number in signals.NUMBERS:
+            if signal.getsignal(number) != signal.SIG_IGN:  # `nohup` means it
+                self._before[number] = signal.signal(number, self._note)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Saves and stops when a signal came during the step."""
@@ -123,6 +124,8 @@ class SafeStop(TrainerCallback):
 
     def _note(self, number: int, frame: object) -> None:
         if self.signalled is not None:
+            if number == signal.SIGHUP:  # it may come from the terminal and from a pipeline
+                return
             signal.signal(number, self._before[number])
             signal.raise_signal(number)
             return
