@@ -299,12 +299,12 @@ def test_a_hash_that_is_not_enough_is_refused(project: Path) -> None:
 
 
 def test_a_server_tells_the_same_tree_and_export(project: Path, postgres_url: str) -> None:
-    from codetune.runlog.keeping.rebuild import rebuild
+    from codetune.runlog.keeping.rebuild import reindex
     from codetune.runlog.local import run_ids
     from codetune.runlog.reading import export
 
     chain(project)
-    assert rebuild(project, postgres_url, lambda: None) == 5
+    assert reindex(project, database_url=postgres_url) == 5
 
     def answers(url: str | None) -> list[Any]:
         with queries.reading(project, url) as connection:

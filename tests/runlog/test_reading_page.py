@@ -13,12 +13,13 @@ from codetune.artefact import Input, append_record
 from codetune.errors import UserError
 from codetune.machine.sampler import Load
 from codetune.runlog import RunFile, RunRow, capture, events, open_run, process
+from codetune.runlog.keeping.rebuild import reindex
 from codetune.runlog.reading.details import Event, Note, Param, Peaks, RunDetails, Summary
 from codetune.runlog.reading.figures import duration, seconds_of, when, when_short
 from codetune.runlog.reading.page import metric_lines, page
 from codetune.runlog.reading.picture import save_picture
 from codetune.runlog.reading.points import Bucket
-from codetune.runlog.reading.queries import get_run, reindex
+from codetune.runlog.reading.queries import get_run
 from codetune.runlog.reading.record import as_record
 from tests.runlog.example_runs import HOSTILE, training
 

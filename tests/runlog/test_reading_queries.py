@@ -13,6 +13,7 @@ from sqlalchemy import select
 from codetune.artefact import append_record
 from codetune.errors import UserError
 from codetune.runlog import Run, create_run, events, open_run, process
+from codetune.runlog.keeping.rebuild import reindex
 from codetune.runlog.reading import queries
 from codetune.runlog.reading.listing import Wanted, listed
 from codetune.runlog.reading.queries import find, get_run, list_runs, nothing_ran, reading
@@ -218,6 +219,6 @@ def test_rebuilding_keeps_runs_of_other_checkouts(tmp_path: Path, postgres_url: 
     for place in ("here", "there"):
         (tmp_path / place).mkdir()
         ended(tmp_path / place, place, url=postgres_url)
-    assert queries.reindex(tmp_path / "here", database_url=postgres_url) == 1
+    assert reindex(tmp_path / "here", database_url=postgres_url) == 1
     names = [row.name for row in list_runs(tmp_path / "here", database_url=postgres_url)]
     assert names == ["there", "here"]

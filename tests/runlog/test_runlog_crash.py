@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from codetune.runlog import RunRow, active_runs, events, flusher, latest, open_run, process
-from codetune.runlog.reading.queries import get_run, list_runs, reindex
+from codetune.runlog.keeping.rebuild import reindex
+from codetune.runlog.reading.queries import get_run, list_runs
 
 pytestmark = pytest.mark.crash
 WRITER = """

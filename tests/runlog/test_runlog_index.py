@@ -18,7 +18,8 @@ from codetune.artefact import Input, append_record
 from codetune.errors import UserError
 from codetune.machine import Load
 from codetune.runlog import create_run, events, open_run
-from codetune.runlog.reading.queries import get_run, list_runs, reindex
+from codetune.runlog.keeping.rebuild import reindex
+from codetune.runlog.reading.queries import get_run, list_runs
 from codetune.runlog.store import database, index, revision, series
 from codetune.runlog.store.database import Place
 

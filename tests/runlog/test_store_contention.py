@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from codetune.runlog import events
-from codetune.runlog.reading.queries import get_run, list_runs, reindex
+from codetune.runlog.keeping.rebuild import reindex
+from codetune.runlog.reading.queries import get_run, list_runs
 
 pytestmark = pytest.mark.crash
 # Says each tenth step after it was logged. A victim goes on until it is killed.

@@ -20,7 +20,8 @@ from alembic import command
 from sqlalchemy import Connection, event, text
 
 from codetune.errors import UserError
-from codetune.runlog.reading.queries import get_run, list_runs, reindex
+from codetune.runlog.keeping.rebuild import reindex
+from codetune.runlog.reading.queries import get_run, list_runs
 from codetune.runlog.store import database, revision, schema, upgrade
 from codetune.runlog.store.database import Place, locate, transaction
 from codetune.runlog.store.revision import HEAD

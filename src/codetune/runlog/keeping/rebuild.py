@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 
+def _nothing() -> None:
+    """Tells nobody that a run was indexed."""
+
+
 @contextmanager
 def writing(root: Path, database_url: str | None) -> Iterator[Engine]:
     """The run database, once removals that were cut short are ended. UserError when it is lost."""
@@ -47,7 +51,9 @@ def index(root: Path, run_id: str, database_url: str | None) -> None:
         console.warn(f"it stands in the journal and is indexed later: {problem}")
 
 
-def rebuild(root: Path, database_url: str | None, on_run: Callable[[], None]) -> int:
+def reindex(
+    root: Path, *, database_url: str | None = None, on_run: Callable[[], None] = _nothing
+) -> int:
     """Makes the rows of this checkout's runs anew from their journals; returns how many runs.
 
     Runs of other checkouts that share the database stay.

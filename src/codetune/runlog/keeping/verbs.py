@@ -121,7 +121,7 @@ def export_to(at: Place, runs: Sequence[str], to: str, out: Path | None) -> Told
 def reindex(at: Place) -> Told:
     """Makes the rows of this checkout's runs anew from their journals."""
     with console.progress("runs indexed", len(run_ids(at.root))) as bar:
-        count = rebuild.rebuild(at.root, at.url, bar.advance)
+        count = rebuild.reindex(at.root, database_url=at.url, on_run=bar.advance)
     place = str(locate(at.root, at.url))
     table = console.table("reindexed", ["database", "runs"], [[place, count]])
     return Told({"database": place, "runs": count}, table)

@@ -15,13 +15,12 @@ from sqlalchemy.exc import DBAPIError
 
 from codetune import console
 from codetune.errors import UserError
-from codetune.runlog import events
 from codetune.runlog.local import RunRow, run_ids
 from codetune.runlog.reading.details import RunDetails, details_of
 from codetune.runlog.reading.rows import rows_of
 from codetune.runlog.store import schema
 from codetune.runlog.store.database import Place, engine, locate, transaction
-from codetune.runlog.store.index import forget_run, index_run, lagging
+from codetune.runlog.store.index import index_run, lagging
 from codetune.runlog.store.revision import prepare, reason, unusable
 
 _PATIENCE = 3.0  # seconds that a look waits for a writer before it answers with what is indexed
@@ -98,24 +97,6 @@ def find(connection: Connection, name: str | None) -> str:
     if not ids:
         raise UserError(f"no run is called {name!r}; `runs list` shows them")
     raise UserError(f"{len(ids)} runs have ids like {name!r}; write more of it")
-
-
-def reindex(root: Path, *, database_url: str | None = None) -> int:
-    """Rebuilds the rows of this checkout's runs from their journals; returns how many runs.
-
-    Runs of other checkouts that share the database stay.
-    """
-    place = locate(root, database_url)
-    prepare(place)
-    database = engine(place)
-    names = run_ids(root)[::-1]  # in the order they were made, as the first time
-    try:
-        for run_id in names:
-            forget_run(database, run_id)
-            index_run(database, events.journal_path(root, run_id))
-    except DBAPIError as problem:
-        raise unusable(place, problem.orig) from None
-    return len(names)
 
 
 def _is_new(root: Path, place: Place) -> bool:
