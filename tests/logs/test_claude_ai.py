@@ -158,6 +158,16 @@ def test_a_later_export_of_the_same_chat_trains_what_is_new(tmp_path):
     assert memory.records.dropped == {"duplicate": 4}
 
 
+def test_two_exports_that_went_on_differently_lose_nothing(tmp_path):
+    for name, answer in (("a", "one"), ("b", "two")):
+        said = (human(1, "a"), reply(2, "b"), human(3, f"{answer}?", uuid=f"h-{name}"))
+        made = chat(*said, reply(4, answer, uuid=f"r-{name}"))
+        (tmp_path / f"{name}.json").write_text(json.dumps([made]))
+    rows, account, _ = converted(tmp_path)
+    assert [row["messages"][-1]["content"] for row in rows] == ["b", "one", "two"]
+    assert account.rows.dropped == {} and len({row["id"] for row in rows}) == 3
+
+
 def test_account_ids_are_nowhere(tmp_path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps([chat(human(1, "hello"), reply(2, "hi"))]))

@@ -338,6 +338,26 @@ def test_a_copy_without_any_mark_is_known_by_its_calls_and_words(tmp_path):
     assert memory.kin.root("s-2") == "s-1"
 
 
+def test_two_files_of_a_session_that_went_on_differently_lose_nothing(tmp_path):
+    for name, answer in (("a", "one"), ("b", "two")):
+        log = Rollout("s-1")
+        log.turn(1)
+        log.user(f"{answer}?")
+        log.says(answer)
+        sessions_of(tmp_path / "logs", log.lines, codex, name=f"{name}.jsonl")
+    rows, account, _ = converted(tmp_path / "logs")
+    assert [row["messages"][-1]["content"] for row in rows] == ["done 1", "one", "two"]
+    assert account.rows.dropped == {}
+
+
+def test_a_fork_without_any_times_is_trained(tmp_path):
+    log = Rollout("s-2", forked_from_id="s-1")
+    log.turn(1)
+    lines = [{**line, "timestamp": ""} for line in log.lines]
+    (session,), _ = sessions_of(tmp_path, lines, codex)
+    assert not any(step.masked for step in session.steps())
+
+
 def test_sessions_that_begin_alike_are_no_copies(tmp_path):
     memory = Memory()
     for session, answer in (("s-1", "one"), ("s-2", "two")):

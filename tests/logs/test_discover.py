@@ -28,6 +28,12 @@ def test_a_folder_is_searched_below_and_sorted(tree):
     ]
 
 
+def test_spilled_outputs_of_tools_are_no_logs(tree):
+    (tree / "a/s-1/tool-results").mkdir(parents=True)
+    (tree / "a/s-1/tool-results/x.json").write_text('[{"prompt":"a","completion":"b"}]')
+    assert len(discover([tree], Counts())) == 3
+
+
 def test_files_folders_and_patterns_together_give_each_file_once(tree):
     found = discover([tree, tree / "a/one.jsonl", f"{tree}/*/*.jsonl"], Counts())
     assert len(found) == 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 def path_to(leaf: str, parents: Mapping[str, str]) -> list[str] | None:
@@ -19,3 +19,12 @@ def path_to(leaf: str, parents: Mapping[str, str]) -> list[str] | None:
         path.append(leaf)
         leaf = parents[leaf]
     return path[::-1] or None
+
+
+def first_new(names: Sequence[str], known: Sequence[bool]) -> str:
+    """The id by which copies of a conversation differ: that of its first message not known yet.
+
+    Two copies that went on differently must not share the ids of their rows.
+    """
+    pairs = zip(names, known, strict=True)
+    return next((name for name, is_known in pairs if not is_known), "")

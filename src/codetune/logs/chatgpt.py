@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from codetune.logs.branches import path_to
+from codetune.logs.branches import first_new, path_to
 from codetune.logs.chatgpt_text import (
     arguments_of,
     attachments_of,
@@ -86,7 +86,7 @@ class _Chat:
                 self._memory.records.keep()
         self._settle()
         session = Session(NAME, self.id or NAME, project=_text(self._record, "gizmo_id") or NAME)
-        session.first = path[0] if path else ""
+        session.first = first_new(path, known)
         session.provider = PROVIDER
         session.segments = self._talk.finish()
         return [session] if session.steps() else []

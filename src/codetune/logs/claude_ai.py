@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from codetune.logs.branches import path_to
+from codetune.logs.branches import first_new, path_to
 from codetune.logs.claude_ai_text import attached, said_by_assistant
 from codetune.logs.claude_code_text import IMAGE, plain
 from codetune.logs.conversation import Conversation
@@ -77,7 +77,7 @@ class _Chat:
             else:
                 self._memory.records.keep()
         session = Session(NAME, self.id, project=_text(self._record, "project_uuid") or NAME)
-        session.first = _text(messages[0], "uuid") if messages else ""
+        session.first = first_new([_text(m, "uuid") for m in shown], known)
         session.provider = PROVIDER
         session.segments = self._talk.finish()
         return [session] if session.steps() else []

@@ -21,6 +21,7 @@ from codetune.logs.codex_items import (
     call_of,
     reasoning_text,
     result_of,
+    summary_of,
     user_text,
 )
 from codetune.logs.conversation import Conversation
@@ -86,6 +87,8 @@ class _Rollout:
     _own_calls: set[str] = field(default_factory=set)
     _outputs: list[str] = field(default_factory=list)
     _kept: int = 0
+    _copied: bool = False
+    _fresh: str = ""
     _marks: list[tuple[int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -111,8 +114,9 @@ class _Rollout:
                 self.memory.records.drop("orphan_result")
         self.memory.records.keep(self._kept)
         session = Session(
-            NAME, self.id or self.file.path.stem, self.agent, self.project, self.version, self.first
+            NAME, self.id or self.file.path.stem, self.agent, self.project, self.version
         )
+        session.first = f"{self.first}{self._fresh}"
         session.provider = self.provider
         session.segments = self._talk.finish()
         return [session] if session.steps() else []
@@ -195,14 +199,7 @@ class _Rollout:
         """The history was replaced: by a summary, or by what users said and a sealed one."""
         self._talk.cut()
         self._marks.clear()
-        text = _text(item, "message").strip()
-        if text.startswith("Another language model"):
-            text = text.partition("\n")[2].strip() or text
-        if not text:
-            history = item.get("replacement_history")
-            held = history if isinstance(history, list) else []
-            users = [user_text(i.get("content")) for i in held if _is_user(i)]
-            text = "\n\n".join(said.text for said in users if said.text)
+        text = summary_of(item)
         if not text:
             return "meta:compacted"
         self._talk.ask(f"Summary of the conversation so far:\n{text}", "summary", stamp)
@@ -268,6 +265,10 @@ class _Rollout:
     def _mask_copy(self, *said: str) -> None:
         if self._copies.is_copy(*said):
             self._talk.step().masked.add("copied")
+            self._copied = True
+        elif self._copied and not self._fresh:
+            # Two files of one session that went on differently must not share the ids of rows.
+            self._fresh = said[-1]
 
     def _output(self, item: Mapping[str, Any]) -> str:
         call_id = _text(item, "call_id") or _text(item, "id")
@@ -277,10 +278,6 @@ class _Rollout:
         self._talk.answer(call_id, result)
         self._outputs.append(call_id)
         return "later"
-
-
-def _is_user(item: Any) -> bool:
-    return isinstance(item, dict) and item.get("role") == "user"
 
 
 def _payload(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class Copies:
         self._memory = memory
         self._id = ""
         self._started: float | None = None
-        self._copying = False
+        self._copying = self._timed = False
         self._last: float | None = None
         self._chain = ""
         self._trail: list[bytes] = []
@@ -49,6 +49,7 @@ class Copies:
     def watch(self, stamp: str) -> None:
         """A copied history ends where the writer first had to wait for a model."""
         now = _seconds(stamp) if self._copying else None
+        self._timed = self._timed or now is not None
         if now is None or (self._started is not None and now < self._started):
             return
         if self._last is not None and now - self._last > _PAUSE:
@@ -75,7 +76,7 @@ class Copies:
     def is_copy(self, name: str, text: str, call_id: str = "") -> bool:
         """Whether what the assistant said or called was copied from another session."""
         self.heard(name, text)
-        if self._copying:
+        if self._copying and self._timed:
             return True
         keys = [self._chain, *([call_id] if call_id else [])]
         new = [self._memory.is_new(f"codex:{key}", self._id, "") for key in keys]

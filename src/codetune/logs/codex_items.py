@@ -105,6 +105,19 @@ def reasoning_text(item: Mapping[str, Any]) -> str:
     return whole or "\n\n".join(_blocks(item.get("summary")))
 
 
+def summary_of(item: Mapping[str, Any]) -> str:
+    """What a compaction put in place of the history: a summary, or what users said when sealed."""
+    text = _text(item, "message").strip()
+    if text.startswith(_HANDED_OVER):
+        text = text.partition("\n")[2].strip() or text
+    history = item.get("replacement_history")
+    if text or not isinstance(history, list):
+        return text
+    users = [i for i in history if isinstance(i, dict) and i.get("role") == "user"]
+    said = [user_text(user.get("content")).text for user in users]
+    return "\n\n".join(text for text in said if text)
+
+
 def call_of(item: Mapping[str, Any]) -> tuple[str, str, Any, bool]:
     """(id, name, arguments, whether the arguments were broken) of a call."""
     call_id = _text(item, "call_id") or _text(item, "id")

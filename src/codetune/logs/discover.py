@@ -121,7 +121,9 @@ def _below(path: Path, counts: Counts, *, explicit: bool) -> Iterator[LogFile]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    for place, _, names in os.walk(folder, followlinks=False):
+    for place, inner, names in os.walk(folder, followlinks=False):
+        # Outputs of tools that Claude Code spilled: whatever they look like, nobody said them.
+        inner[:] = [name for name in inner if name != "tool-results"]
         yield from (Path(place, name) for name in names if name.endswith(_SUFFIXES))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from codetune.logs.branches import first_new
 from codetune.logs.claude_code_text import IMAGE, plain
 from codetune.logs.conversation import Conversation
 from codetune.logs.discover import LogFile
@@ -128,7 +129,8 @@ class _File:
             else:
                 self._memory.records.keep()
         session = Session(NAME, self.id, self._agent, self._project)
-        session.first = next(iter(self._messages), "")
+        names = list(self._messages)
+        session.first = first_new(names, [name in copied for name in names])
         session.provider = PROVIDER
         session.segments = self._talk.finish()
         return [session] if session.steps() else []
