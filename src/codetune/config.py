@@ -164,7 +164,8 @@ class Parser(argparse.ArgumentParser):
         if choice:
             close = difflib.get_close_matches(choice[1], re.findall(r"[\w-]+", choice[2]), 1, 0.5)
         elif flag:
-            close = difflib.get_close_matches(flag[1], _spelled(self), 1, 0.5)
+            known = [other for other in _spelled(self) if other != flag[1]]  # not of this verb
+            close = difflib.get_close_matches(flag[1], known, 1, 0.5)
         raise UserError(f"{message}; {f'did you mean {close[0]}?' if close else 'see --help'}")
 
 
