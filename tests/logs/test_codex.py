@@ -419,6 +419,25 @@ def test_models_of_others_are_told_by_name(tmp_path):
     assert (rows[0]["meta"]["provider"], rows[0]["meta"]["model"]) == ("unknown", "qwen3:32b")
 
 
+def test_bookkeeping_is_no_unknown_kind(log, tmp_path):
+    log.turn(1)
+    log.line("world_state", {"a": 1})
+    log.item("context_compaction", encrypted_content="A")
+    log.item("tool_search_output", tools=[])
+    _, memory = only(log, tmp_path)
+    assert not any(reason.startswith("unknown") for reason in memory.records.dropped)
+
+
+def test_a_custom_call_with_arguments_instead_of_input(log, tmp_path):
+    log.user("go")
+    log.item("custom_tool_call", name="bash", arguments='{"cmd": "false"}', call_id="c1")
+    log.item("custom_tool_call_output", call_id="c1", output="Process exited with code 1\n")
+    (session,), _ = sessions_of(tmp_path, log.lines, codex)
+    (step,) = session.steps()
+    assert step.calls[0].arguments == {"cmd": "false"}
+    assert step.results["c1"].status == "failed"
+
+
 def test_unknown_kinds_are_counted(log, tmp_path):
     log.turn(1)
     log.line("something_new", {"a": 1})

@@ -14,6 +14,7 @@ from typing import Any
 
 from codetune.logs.codex_copies import Copies
 from codetune.logs.codex_items import (
+    BOOKKEEPING,
     CALLS,
     OUTPUTS,
     SERVER_SIDE,
@@ -33,8 +34,12 @@ from codetune.logs.session import Session
 NAME = "codex"
 _ENVELOPES = frozenset(("session_meta", "response_item", "event_msg", "turn_context", "compacted"))
 _ITEMS = frozenset(("message", "reasoning", *CALLS, *OUTPUTS, *SERVER_SIDE))
-_META_ITEMS = frozenset(("ghost_snapshot", "token_count", "compaction", "compaction_trigger"))
-_META_RECORDS = frozenset(("turn_context", "world_state", "token_usage_record", "state"))
+_META_RECORDS = frozenset(
+    (
+        *("turn_context", "world_state", "token_usage_record", "state", "security_risk_score"),
+        "inter_agent_communication_metadata",
+    )
+)
 _MIRRORS = frozenset(("user_message", "agent_message", "agent_reasoning"))
 _SLUG = re.compile(r"[^A-Za-z0-9_-]")
 
@@ -210,7 +215,7 @@ class _Rollout:
     def _item(self, item: dict[str, Any], stamp: str) -> str:
         kind = _text(item, "type")
         self.first = self.first or stamp or _text(item, "id")
-        if kind in _META_ITEMS:
+        if kind in BOOKKEEPING:
             return f"meta:{kind}"
         if kind not in _ITEMS:
             return f"unknown:{_slug(kind)}"

@@ -16,6 +16,12 @@ CALLS = ("function_call", "custom_tool_call", "local_shell_call")
 OUTPUTS = ("function_call_output", "custom_tool_call_output", "local_shell_call_output")
 # Run by the service: their results never reach the log.
 SERVER_SIDE = ("web_search_call", "image_generation_call", "tool_search_call", "file_search_call")
+BOOKKEEPING = frozenset(
+    (
+        *("ghost_snapshot", "token_count", "compaction", "compaction_trigger"),
+        *("context_compaction", "tool_search_output"),
+    )
+)
 # Texts in the user's name that no user wrote, as whole blocks.
 _INJECTED = re.compile(
     r"\s*<(environment_context|user_instructions|permissions instructions|collaboration_mode"
@@ -125,7 +131,7 @@ def call_of(item: Mapping[str, Any]) -> tuple[str, str, Any, bool]:
         action = item.get("action")
         action = action if isinstance(action, dict) else {}
         return call_id, "local_shell", {k: v for k, v in action.items() if k != "type"}, False
-    if item.get("type") == "custom_tool_call":
+    if item.get("type") == "custom_tool_call" and "input" in item:
         return call_id, _text(item, "name"), {"input": _text(item, "input")}, False
     given = item.get("arguments")
     if isinstance(given, dict):
