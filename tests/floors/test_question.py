@@ -42,7 +42,7 @@ PROGRAM = '''
         verb.add_argument("what", nargs="?")
         verb.add_argument("--limit", type=int)
         verb.set_defaults(act=act)
-    verbs.choices["list"].add_argument("--all")
+    verbs.choices["list"].add_argument("--quickly")
     raise SystemExit(stage.answer(parser))
 '''
 
@@ -72,7 +72,7 @@ def run(command: list[str], *words: str) -> subprocess.CompletedProcess[str]:
         (["nothing like it"], 2, "see --help"),
         ([], 2, "see --help"),
         (["list", "--limit", "many"], 2, "invalid int value: 'many'; see --help"),
-        (["show", "--all"], 2, "unrecognized arguments: --all; see --help"),
+        (["show", "--quickly"], 2, "unrecognized arguments: --quickly; see --help"),
         (["list", "--limt", "3"], 2, "unrecognized arguments: --limt; did you mean --limit?"),
     ],
 )
