@@ -103,12 +103,10 @@ class _Rollout:
     def take(self, record: dict[str, Any]) -> None:
         """Counts one record and puts it where it belongs."""
         reason = self._take(record)
-        if reason == "later":
-            return
-        if reason:
-            self.memory.records.drop(reason)
-        else:
+        if not reason:
             self._kept += 1
+        elif reason != "later":
+            self.memory.records.drop(reason)
 
     def sessions(self) -> list[Session]:
         """The session, if the assistant did anything in it."""
