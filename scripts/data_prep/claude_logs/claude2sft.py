@@ -57,9 +57,10 @@ def run(config: Claude2SftConfig, log: "Run") -> stage.Report:
     account = Account()
     files = discover(config.src, account.files)
     # The names of log folders tell whose they are and what was worked on: no manifest has them.
+    content = {path: artefact.sha256_file(path) for path in {file.path for file in files}}
     inputs = [
-        log.source(f"log:{digest(file.name, n=16)}", file.path.absolute(), role="session")
-        for file in files
+        log.source(f"log:{digest(f.name, n=16)}", f.path.absolute(), content[f.path], "session")
+        for f in files
     ]
     origin = log.origin(config, inputs)
     wanted = {config.out: "chat", **({config.rejects: "rejects"} if config.rejects else {})}
