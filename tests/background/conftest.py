@@ -18,10 +18,11 @@ import pytest
 from tests.background.checkout import ROOT, Checkout, is_alive
 
 STAGE = Path(__file__).with_name("slow_stage.py")
-# Stands for scripts.sh: `train` is the stage beside this file, the other windows end at once.
+# Stands for scripts.sh: `train` is the stage beside this file, the other windows end soon: tmux may
+# lose the words of a program that ends in the moment it speaks.
 DOOR = """#!/usr/bin/env bash
 verb=$1; shift
-[[ $verb == train ]] || { echo "$verb was here"; exit 7; }
+[[ $verb == train ]] || { echo "$verb was here"; sleep 0.5; exit 7; }
 [[ -z ${DOOR_SECONDS:-} ]] || sleep "$DOOR_SECONDS"
 [[ -z ${DOOR_EXIT:-} ]] || { echo "the door is closed"; exit "$DOOR_EXIT"; }
 [[ -z ${DOOR_WAITS:-} ]] || { "$TEST_PYTHON" "$TEST_STAGE" "$@"; exit; }
