@@ -97,6 +97,34 @@ def test_the_patch_makes_of_the_commit_what_lay_here(checkout: Path, tmp_path: P
         assert (again / place).read_bytes() == (checkout / place).read_bytes(), place
 
 
+def test_large_new_files_are_told_and_not_read(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capture, "_LARGEST_NEW_FILE", 1000)
+    monkeypatch.setattr(capture, "_LARGEST_PATCH", 1500)
+    for name, size in {"a.py": 900, "b.py": 900, "huge.py": 5000, "z.py": 10}.items():
+        (checkout / name).write_text("#" * (size - 1) + "\n")
+    (checkout / "huge.py").chmod(0)  # reading it would be noticed
+    patch = code_version(checkout).patch
+    told = [line for line in patch.decode().splitlines() if line.startswith("# new, too large")]
+    assert [line.partition(": ")[2] for line in told] == ["b.py, 900 bytes", "huge.py, 5000 bytes"]
+    again = tmp_path / "again"
+    git(tmp_path, "clone", "-q", str(checkout), str(again))
+    (tmp_path / "patch").write_bytes(patch)
+    git(again, "apply", str(tmp_path / "patch"))
+    assert {file.name for file in again.glob("*.py")} == {"a.py", "z.py"}
+
+
+def test_secrets_do_not_reach_the_kept_patch(checkout: Path, tmp_path: Path) -> None:
+    secret = "ghp_" + "a1B2" * 9
+    (checkout / "local.yaml").write_text(f"hf_token: {secret}\nseed: 1\n")
+    code = code_version(checkout)
+    capture.keep_patch(tmp_path, code)
+    kept = capture.patch_path(tmp_path, str(code.diff_sha256)).read_text()
+    assert secret not in kept and "<SECRET>" in kept and "+seed: 1" in kept
+    assert kept.startswith("# secrets are replaced here")
+
+
 def test_a_patch_too_large_to_be_code_is_known_by_its_hash_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

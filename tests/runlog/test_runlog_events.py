@@ -39,6 +39,8 @@ def test_a_torn_tail_waits_and_a_damaged_line_is_an_empty_record(tmp_path: Path)
         (["--short-tokens", "32"], ["--short-tokens", "32"]),
         (["--url", "postgresql://me:pw@host/db"], ["--url", "postgresql://me:***@host/db"]),
         (["--url", "https://host:8000/x@y"], ["--url", "https://host:8000/x@y"]),
+        (["--url", "https://me:p@ss@host/x"], ["--url", "https://me:***@host/x"]),
+        (["--url", "https://ghp_abc@host/x"], ["--url", "https://***@host/x"]),
         (["--prompt", "x" * 1001], ["--prompt", "<1001 characters>"]),
     ],
 )
@@ -71,6 +73,14 @@ def test_of_the_users_own_texts_only_the_length_is_a_param() -> None:
     assert events.flat_params({"prompt": None}, {}, {"prompt"})["prompt"]["text"] == "null"
     several = events.flat_params({"prompt": ["my", "plan"]}, {}, {"prompt"})
     assert several["prompt"]["text"] == '["<2 characters>", "<4 characters>"]'
+
+
+def test_secrets_deeper_in_a_config_are_hidden_too() -> None:
+    config = {"headers": {"api_key": "abc", "n": 1}, "hosts": [{"token": "def", "name": "x"}]}
+    found = events.flat_params(config, {})
+    assert found["headers.api_key"] == {"text": "***"}
+    assert found["headers.n"]["text"] == "1"
+    assert json.loads(found["hosts"]["text"]) == [{"token": "***", "name": "x"}]
 
 
 leaf = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import sqlite3
+import stat
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ KEPT_VARIABLES = (
 )
 PATCHES = Path("logs/diffs")
 _LARGEST_PATCH = 10 * 2**20  # bytes
+_LARGEST_NEW_FILE = 2**20
 _GIT_SECONDS = 10
 _CODE = ("*.py", "*.sh", "*.yaml", "*.toml")  # new files of other kinds are data
 _EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # what git calls a tree without files
@@ -97,12 +99,15 @@ def patch_path(root: Path, sha256: str) -> Path:
 
 
 def keep_patch(root: Path, code: CodeVersion) -> None:
-    """Keeps what was not committed when a run began, unless it is too large to be code."""
+    """Keeps what was not committed when a run began, unless it is too large to be code.
+
+    Secrets in it are replaced, as everywhere.
+    """
     if code.diff_sha256 is None or len(code.patch) > _LARGEST_PATCH:
         return
     place = patch_path(root, code.diff_sha256)
     if not place.exists():
-        artefact.write_file(place, code.patch)
+        artefact.write_file(place, _without_secrets(code.patch))
 
 
 def environment(variables: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -141,8 +146,41 @@ def _patch(checkout: Path, commit: str | None) -> bytes:
     changed = _git(checkout, "diff", *options, commit or _EMPTY_TREE, "--")
     listed = _git(checkout, "ls-files", "--others", "--exclude-standard", "-z", "--", *_CODE)
     names = [os.fsdecode(name) for name in (listed or b"").split(b"\0") if name]
-    new = [_new_file(checkout, name) for name in names]
+    room = _LARGEST_PATCH  # for new files: what is beyond is told by name and size, and not read
+    new = []
+    for name in names:
+        size = _size(checkout / name)
+        fits = size <= min(room, _LARGEST_NEW_FILE)
+        new.append(_new_file(checkout, name) if fits else _told(name, size))
+        room -= size if fits else 0
     return b"".join([changed or b"", *new])
+
+
+def _size(file: Path) -> int:
+    """The bytes of a plain file; 0 for links and for what is gone."""
+    try:
+        found = file.lstat()
+    except OSError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+
+def _told(name: str, size: int) -> bytes:
+    """A line between patches, which git passes over."""
+    return f"# new, too large to keep: {_quoted(name)('')}, {size} bytes\n".encode()
+
+
+def _without_secrets(patch: bytes) -> bytes:
+    from codetune.redaction import find_secrets
+
+    text = patch.decode("utf-8", "replace")
+    found = find_secrets(text)
+    if not found:
+        return patch
+    ends = [0, *(hit.end for hit in found)]
+    starts = [*(hit.start for hit in found), len(text)]
+    kept = "<SECRET>".join(text[a:b] for a, b in zip(ends, starts, strict=True))
+    return f"# secrets are replaced here, so it does not apply as it is\n{kept}".encode()
 
 
 def _new_file(checkout: Path, name: str) -> bytes:

@@ -19,8 +19,8 @@ JOURNAL, CONSOLE = "events.jsonl", "console.log"
 # Written by whoever looks at a run, at any time: they say nothing of the run's own life.
 AMENDMENTS = frozenset({"tag", "untag", "note"})
 _LONGEST_TEXT = 1000  # characters; longer values are texts, and texts stay out of the run log
-_SECRET_NAME = re.compile(r"(^|[_-])(token|password|passwd|secret|api[_-]?key)$", re.IGNORECASE)
-_URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)")
+_SECRET_NAME = re.compile(r"(^|[._-])(token|password|passwd|secret|api[_-]?key)$", re.IGNORECASE)
+_URL_USER = re.compile(r"://(?:([^/\s:@]*):)?[^/\s]+@")
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,20 @@ def _part(value: Any, path: str) -> Any:
 def _param(name: str, value: Any) -> dict[str, Any]:
     if _SECRET_NAME.search(name) and value:
         return {"text": "***"}
-    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    shown = _masked(value)
+    text = shown if isinstance(shown, str) else json.dumps(shown, default=str, ensure_ascii=False)
     numeric = isinstance(value, int | float) and finite(value) is not None
     return {"text": _fit(text), **({"num": float(value)} if numeric else {})}
+
+
+def _masked(value: Any) -> Any:
+    """`value` without secrets that stand under their names deeper in it."""
+    if isinstance(value, Mapping):
+        hidden = {
+            key: bool(part) and bool(_SECRET_NAME.search(str(key))) for key, part in value.items()
+        }
+        return {key: "***" if hidden[key] else _masked(part) for key, part in value.items()}
+    return [_masked(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _is_kept_out(flag: str, texts: Collection[str]) -> bool:
@@ -145,7 +156,12 @@ def _length(value: Any) -> Any:
 def _fit(text: str) -> str:
     if len(text) > _LONGEST_TEXT:
         return str(_length(text))
-    return _URL_PASSWORD.sub(r"\1***", text)
+    return _URL_USER.sub(_without_password, text)
+
+
+def _without_password(url: re.Match[str]) -> str:
+    """A user beside a password is kept; one that stands alone may be a token."""
+    return f"://{url[1]}:***@" if url[1] is not None else "://***@"
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
