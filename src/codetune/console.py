@@ -137,7 +137,7 @@ def quote(text: object) -> None:
 
 
 def bug(trace: str, kept: str) -> None:
-    """A traceback, as it is, for whoever mends the program; logs keep it as in `kept`."""
+    """A traceback for whoever mends the program; logs keep it as in `kept`."""
     _said("error", kept)
     _print(trace, "")
 

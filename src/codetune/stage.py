@@ -14,6 +14,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -194,26 +195,28 @@ def _ended(config: C, run: Callable[[C, Run], Report], call: _Invocation, log: R
         log.finish("refused", str(problem))
         return REFUSED
     except KeyboardInterrupt as signalled:
-        code = _signal_code(signalled)
-        console.warn(str(signalled) or "interrupted; run the same command again to go on")
-        log.finish("interrupted", signals.name(signalled))
-        return code
+        with suppress(KeyboardInterrupt):  # a second signal: no more waiting
+            console.warn(str(signalled) or "interrupted; run the same command again to go on")
+        with suppress(KeyboardInterrupt):
+            log.finish("interrupted", signals.name(signalled))
+        return _signal_code(signalled)
     except ToldError as failed:
         console.fail(failed)
         log.finish("failed", str(failed))
         return BUG
     except Exception as bug:  # noqa: BLE001 - the one place: it keeps the traceback, exit 1
-        from codetune.redaction import redact_text
-
-        trace = traceback.format_exc().rstrip()
-        console.bug(trace, kept=redact_text(trace)[0])
+        shown = traceback.format_exc().rstrip() if sys.stderr.isatty() else None
+        console.bug(shown or said.trace_of(bug, whole=True), said.trace_of(bug, whole=False))
         log.finish("failed", type(bug).__name__)  # its message may hold the text of a row
         return BUG
     ended: Literal["finished", "up to date"] = (
         "finished" if report.status == "done" else "up to date"
     )
-    log.finish("refused" if report.refused else ended, report.refused or report.headline)
-    _show(report, log, call, time.monotonic() - started)
+    try:
+        log.finish("refused" if report.refused else ended, report.refused or report.headline)
+        _show(report, log, call, time.monotonic() - started)
+    except KeyboardInterrupt as signalled:  # the work is done, and recorded
+        return _signal_code(signalled)
     return REFUSED if report.refused else report.exit_code
 
 

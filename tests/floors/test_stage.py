@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -37,6 +38,13 @@ PROGRAM = '''
     def run(config, log):
         if config.what == "user":
             raise UserError("in.jsonl, line 3: is wrong; mend it")
+        if config.what == "memory":
+            try:
+                {}["text " + "of a row"]
+            except KeyError:
+                raise RuntimeError("CUDA out of memory")
+        if config.what == "faulty":
+            logging.getLogger("some.library").warning("%d files", "many")
         if config.what == "told":
             raise ToldError("stage x ended with exit code 1; see above")
         if config.what == "refused":
@@ -244,14 +252,67 @@ def test_what_a_run_says_is_kept_with_date_and_level(run: Stage, tmp_path: Path)
     assert "\x1b" not in kept
 
 
-def test_a_bug_keeps_its_traceback_in_the_console_log(run: Stage, tmp_path: Path) -> None:
+def test_a_bug_keeps_its_traceback_and_no_secret_and_no_text(run: Stage, tmp_path: Path) -> None:
+    """Its message may hold the text of a row, so that a log has only where it happened."""
     done = run("--what", "bug")
     assert done.returncode == 1
-    for said in (done.stderr, console_log(tmp_path)):
+    kept = console_log(tmp_path)
+    for said in (done.stderr, kept):
         assert "Traceback (most recent call last)" in said
-        assert "ZeroDivisionError: oops" in said
-    assert "ghp_a1B2" in done.stderr
-    assert "ghp_a1B2" not in console_log(tmp_path)
+        assert "ZeroDivisionError" in said and "stage.py" in said
+        assert "ghp_a1B2" not in said
+    assert "ZeroDivisionError: oops" in done.stderr
+    assert "ZeroDivisionError: oops" not in kept
+
+
+def test_a_bug_of_the_machine_keeps_its_message_and_its_cause(run: Stage, tmp_path: Path) -> None:
+    done = run("--what", "memory")
+    assert done.returncode == 1
+    for said in (done.stderr, console_log(tmp_path)):
+        assert "RuntimeError: CUDA out of memory" in said
+        assert "KeyError" in said
+    assert "text of a row" not in console_log(tmp_path)
+
+
+def test_a_second_signal_ends_the_wait_for_a_locked_database(run: Stage, tmp_path: Path) -> None:
+    run()
+    holder = sqlite3.connect(tmp_path / "logs" / "runs.db", isolation_level=None)
+    process = subprocess.Popen(
+        [sys.executable, "stage.py", "--what", "wait"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    while "waiting" not in process.stderr.readline():
+        time.sleep(0.01)
+    holder.execute("BEGIN EXCLUSIVE")
+    process.send_signal(signal.SIGTERM)
+    while "interrupted" not in process.stderr.readline():
+        time.sleep(0.01)
+    time.sleep(0.3)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, rest = process.communicate(timeout=30)
+    assert (process.returncode, "Traceback" in rest) == (143, False), rest
+    assert time.monotonic() - began < 8
+    holder.close()
+
+
+def test_a_folder_in_place_of_the_console_log_is_a_warning(run: Stage, tmp_path: Path) -> None:
+    from codetune.runlog import create_run
+
+    run_id = create_run(tmp_path, stage="trial")
+    (tmp_path / "logs" / "runs" / run_id / "console.log").mkdir()
+    done = run("--run_id", run_id)
+    assert done.returncode == 0, done.stderr
+    assert "warning: what is said is not kept" in done.stderr
+
+
+def test_a_faulty_log_call_of_a_library_does_not_end_the_work(run: Stage) -> None:
+    done = run("--what", "faulty")
+    assert done.returncode == 0, done.stderr
+    assert "warning: some.library: %d files" in done.stderr
 
 
 def test_a_native_crash_leaves_its_last_words_in_the_console_log(
