@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,24 @@ def test_a_foreign_session_of_that_name_is_never_touched(checkout: Checkout) -> 
     checkout.started("--run_name", "mine", "--name", "other")
     assert checkout.call("kill").returncode == 0
     assert checkout.names() == ["codetune-mine"]
+
+
+def test_an_id_that_was_given_again_is_not_taken_for_the_session(checkout: Checkout) -> None:
+    """A new server counts from $0 again, and `kill` may hold that id for minutes."""
+    assert checkout.call("train", DOOR_SECONDS="1000").returncode == 0
+    tmux = Tmux("tmux", checkout.root)
+    [ours] = tmux.sessions()
+    checkout.tmux("kill-session", "-t", ours.name)
+    other = ["tmux", *OTHER, "precious", "sleep", "1000"]
+    call = partial(subprocess.run, other, env=checkout.env, capture_output=True)
+    until(lambda: call().returncode == 0, "the old server is gone")
+    assert checkout.tmux("list-sessions", "-F", "#{session_id}").strip() == ours.handle
+    pane = checkout.tmux("list-panes", "-a", "-F", "#{pane_id}").strip()
+    tmux.mark_asked(ours)
+    assert "asked" not in checkout.tmux("show-options", "-t", "precious")
+    tmux.close(ours)
+    assert checkout.names() == ["precious"]
+    assert not tmux.holds(ours, pane)
 
 
 def test_a_session_of_another_checkout_is_foreign(checkout: Checkout, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class Tmux:
         """Ours, oldest first."""
         mine = encoded(str(self._root))
         rows, panes = self._listed()
-        ours = [self._session(row, panes) for row in rows if row[5] == mine and row[1]]
+        ours = [self._session(row, panes) for row in rows if row[5] == mine and row[1].isalnum()]
         return sorted(ours, key=lambda session: session.since)
 
     def is_taken(self, name: str) -> bool:
@@ -71,21 +71,29 @@ class Tmux:
 
     def mark_asked(self, session: Session) -> None:
         """Notes that the run was asked to save and exit."""
-        self._run(["set-option", "-t", session.handle, "@codetune_asked", "yes"])
+        self._on(session, ["set-option", "-t", session.handle, "@codetune_asked", "yes"])
 
     def close(self, session: Session) -> None:
         """Ends the session with all its windows, and no other."""
-        self._run(["kill-session", "-t", session.handle])
+        self._on(session, ["kill-session", "-t", session.handle])
 
     def holds(self, session: Session, pane: str) -> bool:
         """Whether a pane is one of the session's."""
-        words = ["display-message", "-p", "-t", pane, "#{session_id}"]
-        return self._run(words).stdout.strip() == session.handle
+        words = ["display-message", "-p", "-t", pane, "#{@codetune_run}"]
+        return self._run(words).stdout.strip() == session.run
 
     def attaching(self, session: Session, *, inside: bool) -> list[str]:
         """The command that shows the session; `inside` tmux it switches the client there."""
         verb = "switch-client" if inside else "attach-session"
         return [self._program, verb, "-t", session.handle]
+
+    def _on(self, session: Session, command: Sequence[str]) -> None:
+        """Does something to the session, if its id still means that very one: a server that was
+        started since counts from $0 again. Checked and done in one step of the server.
+        """
+        same = f"#{{==:#{{@codetune_run}},{session.run}}}"
+        told = " ".join(map(quoted, command))
+        self._run(["if-shell", "-F", "-t", session.handle, same, told])
 
     def _session(self, row: Sequence[str], panes: Mapping[str, Sequence[str]]) -> Session:
         handle, run, since, title, asked = row[:5]
