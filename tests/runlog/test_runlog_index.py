@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable
@@ -11,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from codetune import console
 from codetune.artefact import Input, append_record
 from codetune.errors import UserError
 from codetune.machine import Load
 from codetune.runlog import create_run, events, open_run
 from codetune.runlog.keeping.rebuild import reindex
+from codetune.runlog.reading import queries
 from codetune.runlog.reading.queries import get_run, list_runs
 from codetune.runlog.store import database, index, revision, series
 from codetune.runlog.store.database import Place
@@ -153,6 +157,77 @@ def test_batches_smaller_than_a_journal_give_the_same(
     monkeypatch.setattr(index, "_BATCH", 7)
     reindex(tmp_path)
     assert contents(tmp_path / "logs/runs.db") == before
+
+
+def left_behind(root: Path, runs: int, points: int) -> list[Path]:
+    """Journals that no database knows; each run names its metrics in another order."""
+    journals = []
+    for n in range(runs):
+        journal = events.journal_path(root, create_run(root, stage="train", name=f"run {n}"))
+        keys = [f"key {(n + k) % 3}" for k in range(points)]
+        for step, key in enumerate(keys):
+            point = {"key": key, "version": 1, "step": step, "value": 1.0}
+            append_record(journal, {"ts": 1, "kind": "metric", **point})
+        journals.append(journal)
+    return journals
+
+
+@pytest.mark.parametrize(("runs", "records"), [(200, 20_000), (3, 20_000), (200, 5), (2, 4)])
+def test_many_runs_are_indexed_in_few_transactions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: int, records: int
+) -> None:
+    """Each waits for the disk; and none is larger than it may be, since others wait for it."""
+    journals = left_behind(tmp_path, 12, 3)  # with its beginning each has four records
+    place = Place(tmp_path / "logs/runs.db")
+    revision.prepare(place)
+    opened = database.engine(place)
+    monkeypatch.setattr(index, "_RUNS", runs)
+    monkeypatch.setattr(index, "_BATCH", records)
+    commits: list[object] = []
+    sqlalchemy.event.listen(opened, "commit", commits.append)
+    assert sum(index.index_runs(opened, journals)) == 12
+    assert len(commits) <= max(-(-12 // runs), -(-12 * 4 // records)) + 1
+    assert index.lagging(opened, tmp_path) == []
+    several = contents(tmp_path / "logs/runs.db")
+    for journal in journals:
+        index.forget_run(opened, journal.parent.name)
+        index.index_run(opened, journal)
+    assert contents(tmp_path / "logs/runs.db") == several
+
+
+def test_a_run_that_goes_while_many_are_indexed_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journals = left_behind(tmp_path, 3, 3)
+    place = Place(tmp_path / "logs/runs.db")
+    revision.prepare(place)
+    insert_run = index._insert_run
+
+    def removed_meanwhile(connection: Any, journal: Path) -> bool:
+        inserted = insert_run(connection, journal)
+        if journal == journals[1]:
+            shutil.rmtree(journal.parent)
+        return inserted
+
+    monkeypatch.setattr(index, "_insert_run", removed_meanwhile)
+    assert list(index.index_runs(database.engine(place), journals)) == [3]
+    assert [row.name for row in list_runs(tmp_path)] == ["run 2", "run 0"]
+
+
+def test_a_long_way_to_catch_up_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left_behind(tmp_path, 6, 1)
+    monkeypatch.setattr(index, "_RUNS", 2)
+    monkeypatch.setattr(queries, "_SILENCE", 0.0)
+    monkeypatch.setattr(console, "_SECONDS_BETWEEN_LINES", 0.0)
+    assert len(list_runs(tmp_path)) == 6
+    shown = [f"indexing runs: {done} of 6" for done in (2, 4, 6)]
+    assert capsys.readouterr().err.splitlines() == shown
+    left_behind(tmp_path, 6, 1)
+    monkeypatch.setattr(queries, "_SILENCE", 60.0)
+    assert len(list_runs(tmp_path)) == 12
+    assert capsys.readouterr().err == ""
 
 
 def test_a_transaction_that_fails_moves_no_mark(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from alembic import command
+from sqlalchemy.exc import DBAPIError
 
+from codetune.artefact import append_record
 from codetune.errors import UserError
 from codetune.runlog import create_run, events, flusher, open_run
 from codetune.runlog.keeping.rebuild import reindex
@@ -77,6 +80,39 @@ def test_two_processes_that_index_one_run_count_each_point_once(
     assert (
         get_run(tmp_path, journal.parent.name, database_url=postgres_url).metrics[0].count == 5000
     )
+
+
+def test_runs_at_work_and_a_reader_that_catches_up_never_wait_for_each_other(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    """Runs share the names of metrics, which each transaction locks until its end."""
+    place = locate(tmp_path, postgres_url)
+    revision.prepare(place)
+    journals = []
+    for n in range(40):
+        journal = events.journal_path(tmp_path, create_run(tmp_path, stage="train"))
+        for key in sorted(("b", "a", "c"), reverse=n % 2 == 0)[: 1 + n % 3]:
+            said = {"key": key, "version": 1, "unit": "nats", "direction": "lower"}
+            append_record(journal, {"ts": 1, "kind": "define", **said})
+        journals.append(journal)
+    failed: list[Exception] = []
+
+    def work(index_them: Callable[[], object]) -> None:
+        try:
+            index_them()
+        except DBAPIError as problem:
+            failed.append(problem)
+
+    opened = database.engine(place)
+    jobs = [lambda one=one: index.index_run(opened, one) for one in journals[1::2]]
+    jobs.insert(0, lambda: sum(index.index_runs(opened, journals[::2])))
+    threads = [threading.Thread(target=work, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert index.lagging(opened, tmp_path) == []
 
 
 def test_a_server_that_is_lost_and_comes_back(

@@ -6,8 +6,9 @@ database, or died, is there with everything it wrote.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, select
@@ -20,10 +21,11 @@ from codetune.runlog.reading.details import RunDetails, details_of
 from codetune.runlog.reading.rows import rows_of
 from codetune.runlog.store import schema
 from codetune.runlog.store.database import Place, engine, locate, transaction
-from codetune.runlog.store.index import index_run, lagging
+from codetune.runlog.store.index import index_runs, lagging
 from codetune.runlog.store.revision import prepare, reason, unusable
 
 _PATIENCE = 3.0  # seconds that a look waits for a writer before it answers with what is indexed
+_SILENCE = 1.0  # seconds of catching up, after which it is shown
 
 
 def list_runs(
@@ -105,6 +107,13 @@ def _is_new(root: Path, place: Place) -> bool:
 
 
 def _catch_up(database: Engine, root: Path) -> None:
-    for journal in lagging(database, root):
-        with suppress(FileNotFoundError):  # somebody is removing this run
-            index_run(database, journal)
+    behind, began = lagging(database, root), time.monotonic()
+    with ExitStack() as shown:
+        bar, before = None, 0
+        for done in index_runs(database, behind):
+            before += done
+            if bar is not None:
+                bar.advance(done)
+            elif time.monotonic() - began > _SILENCE:
+                bar = shown.enter_context(console.progress("indexing runs", len(behind)))
+                bar.advance(before)

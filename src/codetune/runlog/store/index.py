@@ -7,6 +7,8 @@ transaction, so that doing it twice, or from two processes at once, changes noth
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -19,8 +21,10 @@ from codetune.runlog.store.database import transaction
 from codetune.runlog.store.insert import insert
 from codetune.runlog.store.records import Stretch, beginning
 
-# At most so many records in one transaction: other writers wait while it lasts.
+# At most so many records and runs in one transaction: other writers wait while it lasts.
 _BATCH = 20_000
+_RUNS = 200
+_LOCK = 0x636F6465  # of a server: its number is ours alone
 
 
 def index_run(database: Engine, journal: Path) -> int:
@@ -39,7 +43,19 @@ def index_run(database: Engine, journal: Path) -> int:
 def index_some(database: Engine, journal: Path, limit: int) -> int:
     """Indexes the next records, at most `limit`, in one transaction; returns how many."""
     with transaction(database) as connection:
+        _announce(connection, several=False)
         return _index_batch(connection, journal, limit)
+
+
+def index_runs(database: Engine, journals: Sequence[Path]) -> Iterator[int]:
+    """Brings many runs up to their journals, several in one transaction, since each waits for the
+    disk; tells after each how many are done by it. A run that somebody removes is passed over.
+    """
+    waiting = list(journals)
+    while waiting:
+        done = _index_several(database, waiting[:_RUNS])
+        yield done
+        del waiting[:done]
 
 
 def lagging(database: Engine, root: Path) -> list[Path]:
@@ -63,6 +79,28 @@ def forget_run(database: Engine, run_id: str) -> None:
     """Removes all rows of a run; its journal stays."""
     with transaction(database) as connection:
         connection.execute(delete(schema.run).where(schema.run.c.id == run_id))
+
+
+def _index_several(database: Engine, journals: Sequence[Path]) -> int:
+    """Indexes these in one transaction, as far as it may go; returns how many are done."""
+    room = _BATCH
+    with transaction(database) as connection:
+        _announce(connection, several=True)
+        for done, journal in enumerate(journals):
+            with suppress(FileNotFoundError), connection.begin_nested():
+                room -= _index_batch(connection, journal, room)
+            if room == 0:  # there may be more of this one
+                return done
+    return len(journals)
+
+
+def _announce(connection: Connection, *, several: bool) -> None:
+    """Lets a writer of several runs work alone on a server. Each run locks the names of metrics
+    that it shares with others in one order, but several after each other do not.
+    """
+    if connection.dialect.name == "postgresql":
+        shared = "" if several else "_shared"
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock{shared}({_LOCK})")
 
 
 def _index_batch(connection: Connection, journal: Path, limit: int) -> int:
