@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from codetune import artefact, console
-from codetune.background.sessions import Plan, Session, process_of
+from codetune.background.sessions import Plan, Session
 from codetune.errors import UserError
 from codetune.runlog import events, process
 from codetune.runlog.follow import OUTPUT, Line, RunOutput
@@ -55,7 +55,7 @@ class Detached:
         finally:
             output.close()
         file = self._root / RECORDS / f"{plan.name}.json"
-        now, started = process.now_ms(), process_of(child.pid)
+        now, started = process.now_ms(), process.find(child.pid)
         session = Session("process", plan.name, plan.title, plan.run, now, str(file), started)
         _write(session)
         return session

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from codetune.errors import UserError
-from codetune.runlog import events, process
+from codetune.runlog import events
 from codetune.runlog.process import Process
 from codetune.runlog.progress import Progress, progress_of
 
@@ -87,16 +87,3 @@ def at_work(root: Path, session: Session) -> Process | None:
     found = progress(root, session)
     own = found.run.process if found and found.run.status == "running" else None
     return own or session.program
-
-
-def process_of(pid: int) -> Process | None:
-    """The process that has this number now; None when there is none."""
-    import psutil
-
-    try:
-        found = psutil.Process(pid)
-        if found.status() == psutil.STATUS_ZOMBIE:
-            return None
-        return Process(process.current().machine, pid, int(found.create_time() * 1000))
-    except psutil.NoSuchProcess:
-        return None

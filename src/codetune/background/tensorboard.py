@@ -85,7 +85,8 @@ class Launch:
             start_new_session=detach,
         )
         log.close()
-        started = replace(process.current(), pid=self.child.pid, started=_started(self.child.pid))
+        gone = replace(process.current(), pid=self.child.pid, started=0)
+        started = process.find(self.child.pid) or gone
         record = str(root / RECORDS / f"{name}.json")
         self.server = Server(shown, port, str(self._log), started, record)
         # before it is up: whoever ends it must find it, whatever happens to us
@@ -243,15 +244,6 @@ def _forget(server: Server) -> None:
     now = _read(Path(server.record))
     if now is None or now.process == server.process:
         Path(server.record).unlink(missing_ok=True)
-
-
-def _started(pid: int) -> int:
-    import psutil
-
-    try:
-        return int(psutil.Process(pid).create_time() * 1000)
-    except psutil.NoSuchProcess:
-        return 0
 
 
 def _read(file: Path) -> Server | None:

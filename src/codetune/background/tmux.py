@@ -17,9 +17,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from codetune.background.sessions import Plan, Session, process_of
+from codetune.background.sessions import Plan, Session
 from codetune.errors import RefusedError, UserError
-from codetune.runlog.process import now_ms
+from codetune.runlog import process
 
 OLDEST = (3, 2)  # the first with `new-session -e`
 WINDOWS = ("train", "gpu", "tensorboard")
@@ -106,7 +106,7 @@ class Tmux:
             run=run,
             since=int(since) if since.isdigit() else 0,
             handle=handle,
-            program=process_of(int(pid)) if dead != "1" else None,
+            program=process.find(int(pid)) if dead != "1" else None,
             exit_code=code if dead == "1" else None,
             asked=bool(asked),
         )
@@ -177,7 +177,7 @@ def _marks(plan: Plan, window: str) -> Iterator[list[str]]:
         "@codetune_root": encoded(str(plan.root)),
         "@codetune_run": plan.run,
         "@codetune_title": encoded(plan.title),
-        "@codetune_since": str(now_ms()),
+        "@codetune_since": str(process.now_ms()),
         "destroy-unattached": "off",
     }
     yield from (["set-option", "-t", window, name, value] for name, value in marks.items())
