@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -262,6 +263,97 @@ class TestJournal:
         monkeypatch.undo()
         append_record(file, {"n": 2})
         assert file.read_bytes() == b'{"n\n{"n":2}\n'
+
+    def test_a_torn_record_of_another_writer_swallows_none_of_ours(self, tmp_path: Path) -> None:
+        journal = Journal(tmp_path / "e.jsonl")
+        journal.append({"n": 1})
+        room = journal.path.stat().st_size + 7
+        program = f"""
+            import resource, signal
+            from pathlib import Path
+            from codetune.artefact import append_record
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))
+            append_record(Path({str(journal.path)!r}), {{"note": "longer than the room"}})
+        """
+        told = _python(program)
+        assert told.returncode and "disk is full" in told.stderr
+        assert not journal.path.read_bytes().endswith(b"\n")
+        for number in (2, 3):
+            journal.append({"n": number})
+        append_record(journal.path, {"n": 4})
+        journal.append({"n": 5})
+        journal.close()
+        lines = journal.path.read_bytes().splitlines()
+        assert [line for line in lines if line.endswith(b"}") and line.count(b"{") == 1] == [
+            b'{"n":%d}' % number for number in (1, 2, 3, 4, 5)
+        ]
+
+    def test_taking_back_spares_a_record_that_came_meanwhile(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        journal = Journal(tmp_path / "e.jsonl")
+        journal.append({"n": 1})
+        write = os.write
+
+        def short(handle: int, data: bytes) -> int:
+            monkeypatch.undo()
+            return write(handle, data[:5])
+
+        def amended(handle: int, offset: int, whence: int) -> int:
+            append_record(journal.path, {"note": "x"})
+            return seek(handle, offset, whence)
+
+        seek = os.lseek
+        monkeypatch.setattr(os, "write", short)
+        with pytest.raises(UserError, match="disk is full"), pytest.MonkeyPatch.context() as later:
+            later.setattr(os, "lseek", amended)
+            journal.append({"n": 2})
+        journal.append({"n": 3})
+        journal.close()
+        assert journal.path.read_bytes().splitlines() == [
+            *(b'{"n":1}', b'{"n":', b'{"note":"x"}', b'{"n":3}')
+        ]
+
+    @pytest.mark.parametrize("tail", [b"", b'{"n":2'])
+    def test_opening_spares_a_record_that_comes_meanwhile(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tail: bytes
+    ) -> None:
+        file = tmp_path / "e.jsonl"
+        file.write_bytes(b'{"n":1}\n' + tail)
+        read = os.pread
+
+        def amended(handle: int, count: int, offset: int) -> bytes:
+            monkeypatch.undo()
+            found = read(handle, count, offset)
+            append_record(file, {"note": "x"})
+            return found
+
+        monkeypatch.setattr(os, "pread", amended)
+        journal = Journal(file)
+        journal.append({"n": 3})
+        journal.close()
+        lines = file.read_bytes().splitlines()
+        assert lines == [b'{"n":1}', *filter(None, [tail]), b'{"note":"x"}', b'{"n":3}']
+
+    def test_many_writers_lose_nothing(self, tmp_path: Path) -> None:
+        journal = Journal(tmp_path / "e.jsonl")
+        program = f"""
+            from pathlib import Path
+            from codetune.artefact import append_record
+            for n in range(100):
+                append_record(Path({str(journal.path)!r}), {{"other": n}})
+        """
+        other = threading.Thread(target=_python, args=(program,))
+        other.start()
+        own = 0
+        while other.is_alive() or own < 1000:
+            journal.append({"own": own})
+            own += 1
+        journal.close()
+        found = list(read_journal(journal.path))
+        assert [r["own"] for r in found if "own" in r] == list(range(own))
+        assert [r["other"] for r in found if "other" in r] == list(range(100))
 
     def test_reading_stops_before_a_torn_line(self, tmp_path: Path) -> None:
         file = tmp_path / "e.jsonl"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import time
@@ -20,7 +21,8 @@ _CHUNK = 1 << 20
 
 
 class Journal:
-    """An append-only JSONL file of one writer; a torn tail is cut off at opening.
+    """An append-only JSONL file of one writer, beside whom others may `append_record`; a torn
+    tail is cut off at opening.
 
     `fsync=True` makes each record durable before `append` returns.
     """
@@ -28,23 +30,31 @@ class Journal:
     def __init__(self, path: Path, *, fsync: bool = False) -> None:
         self.path, self._fsync = path, fsync
         private_dir(path.parent)
-        _cut_torn_tail(path)
         with user_errors(path):
-            self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            self._handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+            self._end = _cut_torn_tail(self._handle)  # of our last record
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Appends one record; one that the disk took in part is taken back."""
-        rest = memoryview(encoded(record, compact=True))
-        end = os.fstat(self._handle).st_size
+        line = encoded(record, compact=True)
         with user_errors(self.path):
-            try:
-                while rest:
-                    rest = rest[os.write(self._handle, rest) :]
-            except OSError:
-                os.ftruncate(self._handle, end)
-                raise
+            while not self._lands(line):
+                pass  # what it made longer was torn before and is a damaged line now
             if self._fsync:
                 os.fsync(self._handle)
+
+    def _lands(self, line: bytes) -> bool:
+        """Writes a line; False when it landed behind a torn one of another writer.
+
+        Looked at afterwards, because before it the other may still come between.
+        """
+        written = os.write(self._handle, line)
+        before, self._end = self._end, os.lseek(self._handle, 0, os.SEEK_CUR)
+        start = self._end - written
+        if written < len(line):
+            _cut(self._handle, start, self._end)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return start == before or _is_line_start(self._handle, start)
 
     def sync(self) -> None:
         """Makes durable what was appended so far."""
@@ -74,15 +84,20 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
     """Appends one record to a journal that may have another writer at this moment.
 
     One write at the end of the file cannot fall into another's. A tail without its newline, from
-    a writer that was killed, becomes a damaged line of its own; nothing is cut off.
+    a writer that was killed or a disk that is full, becomes a damaged line of its own; nothing is
+    cut off, since the other writer may have gone on behind it.
     """
+    line = encoded(record, compact=True)
     with user_errors(path):
         handle = os.open(path, os.O_RDWR | os.O_APPEND)
         try:
-            end = os.fstat(handle).st_size
-            torn = end > 0 and os.pread(handle, 1, end - 1) != b"\n"
-            line = (b"\n" if torn else b"") + encoded(record, compact=True)
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)  # until it is closed: keeps `_cut` away
+            if not _is_line_start(handle, os.fstat(handle).st_size):
+                line = b"\n" + line
             if os.write(handle, line) < len(line):
+                with suppress(OSError):
+                    os.write(handle, b"\n")
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(handle)
         finally:
@@ -126,17 +141,36 @@ def read_journal(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def _cut_torn_tail(path: Path) -> None:
-    if not path.exists():
+def _is_line_start(handle: int, place: int) -> bool:
+    return place == 0 or os.pread(handle, 1, place - 1) == b"\n"
+
+
+def _cut_torn_tail(handle: int) -> int:
+    """Returns where the file ends."""
+    size = end = os.fstat(handle).st_size
+    while end > 0:
+        start = max(0, end - _CHUNK)
+        newline = os.pread(handle, end - start, start).rfind(b"\n")
+        end = start + newline + 1
+        if newline >= 0:
+            break
+    _cut(handle, end, size)
+    return os.fstat(handle).st_size
+
+
+def _cut(handle: int, start: int, end: int) -> None:
+    """Cuts off what lies from `start` to the end of the file, as long as that is `end`: behind it
+    may stand a record of another writer. Then it stays, as a damaged line.
+    """
+    if start == end:
         return
-    with path.open("r+b") as file:
-        end = file.seek(0, os.SEEK_END)
-        while end > 0:
-            start = max(0, end - _CHUNK)
-            file.seek(start)
-            newline = file.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                file.truncate(start + newline + 1)
-                return
-            end = start
-        file.truncate(0)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    except OSError:
+        pass  # a file system without locks
+    if os.fstat(handle).st_size == end:
+        os.ftruncate(handle, start)
+    with suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_UN)
