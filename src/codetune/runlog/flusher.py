@@ -53,6 +53,7 @@ class Flusher:
         self._flushed = 0  # bytes of the journal that stand in the database
         self._behind: list[Path] | None = None  # other runs' journals; None: not looked yet
         self._pause, self._next_try, self._warned = FLUSH_SECONDS, 0.0, False
+        self._flush_at_end = False
         self._thread = threading.Thread(target=self._work, name="runlog", daemon=True)
 
     def start(self) -> None:
@@ -68,15 +69,15 @@ class Flusher:
     def stop(self, *, flush: bool) -> None:
         """Ends the thread; with `flush` the database is brought up to the journal's end, or a
         warning says that it was not. A run that did nothing leaves that to the next reader.
+
+        The thread does it, so that a signal can end the wait for a database that is locked.
         """
+        self._flush_at_end = flush or self._engine is not None
         self._stopping.set()
         self._wake.set()
         self._thread.join(_JOIN_SECONDS)
         if self._thread.is_alive():
             self._warn("it does not answer")
-        elif flush or self._engine is not None:
-            self._next_try = 0.0
-            self._flush(in_pieces=False)
 
     def _work(self) -> None:
         sampler, sampled = self._sampler(), time.monotonic()
@@ -84,13 +85,16 @@ class Flusher:
             self._wake.wait(FLUSH_SECONDS)
             self._wake.clear()
             if self._stopping.is_set():
-                return
+                break
             if sampler is not None and time.monotonic() - sampled >= SAMPLE_SECONDS:
                 sampled = time.monotonic()
                 with suppress(UserError, OSError):  # a full disk is for the run itself to tell
                     self._record(sampler.sample())
             if self._flush(in_pieces=True):
                 self._catch_up()
+        if self._flush_at_end:
+            self._next_try = 0.0
+            self._flush(in_pieces=False)
 
     def _sampler(self) -> Sampler | None:
         """None where the process table cannot be read, in some sandboxes."""
