@@ -160,9 +160,9 @@ def test_a_variable_that_looks_like_one_of_tmuxs_own_is_left_to_tmux(checkout: C
 
 def test_what_is_written_is_for_its_owner(without_tmux: Checkout) -> None:
     seen = without_tmux.started()
-    [record] = (without_tmux.root / "logs" / "background").iterdir()
+    record, lock = sorted((without_tmux.root / "logs" / "background").iterdir())
     output = journal_path(without_tmux.root, seen["run"]).with_name("output.log")
-    for file in (record, output):
+    for file in (record, lock, output):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert "TEST_STAGE" not in record.read_text(), "no environment"
 
@@ -173,7 +173,7 @@ def test_hostile_names_without_tmux(without_tmux: Checkout, name: str) -> None:
     assert opened.returncode == 0, opened.stderr
     assert [told["title"] for told in without_tmux.status()] == [name]
     files = list((without_tmux.root / "logs" / "background").iterdir())
-    assert len(files) == 1 and files[0].suffix == ".json"
+    assert sorted(file.suffix for file in files) == [".json", ".lock"]
     until(lambda: not without_tmux.status()[0]["at_work"], "it has ended")
     assert without_tmux.call("kill", "--", name).returncode == 0
     assert without_tmux.status() == []

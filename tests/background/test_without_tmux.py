@@ -8,18 +8,22 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 
+from codetune.background import Places, Session
+from codetune.background.detached import Detached
+from codetune.errors import RefusedError
 from codetune.runlog import local
 from codetune.runlog.events import journal_path
 from tests.background.checkout import ROOT, STEPS, Checkout, is_alive, until
 
 
-def record(checkout: Checkout, name: str) -> Path:
-    return checkout.root / "logs" / "background" / f"{name}.json"
+def record(checkout: Checkout, run: str) -> Path:
+    return checkout.root / "logs" / "background" / f"{run}.json"
 
 
 def test_open_look_ask_and_end(without_tmux: Checkout) -> None:
@@ -37,7 +41,7 @@ def test_open_look_ask_and_end(without_tmux: Checkout) -> None:
     assert done.returncode == 0, done.stderr
     assert "run mine interrupted at step" in done.stderr
     assert (without_tmux.root / f"saved.{seen['run']}").exists() and not is_alive(seen["pid"])
-    assert without_tmux.status() == [] and not record(without_tmux, "codetune-mine").exists()
+    assert without_tmux.status() == [] and not record(without_tmux, seen["run"]).exists()
     assert output.exists(), "the log stays"
 
 
@@ -96,6 +100,44 @@ def test_attach_follows_until_the_end(without_tmux: Checkout) -> None:
     assert looking.wait(20) == 0
     looking.stdout.close()
     assert "stopped with a checkpoint" in rest
+
+
+def test_of_many_calls_at_once_one_opens(without_tmux: Checkout) -> None:
+    root, env = without_tmux.root, without_tmux.env | {"DOOR_SECONDS": "1000"}
+    opened: list[Session] = []
+
+    def start() -> str:
+        try:
+            opened.append(Places(root, None).start("mine", "mine", [], env, replace=False))
+        except RefusedError as refusal:
+            return str(refusal)
+        return "opened"
+
+    try:
+        with ThreadPoolExecutor(6) as callers:
+            calls = [callers.submit(start) for _ in range(6)]
+        said = [call.result() for call in calls]
+        assert said.count("opened") == 1
+        assert sum("is at work" in text for text in said) == 5
+        assert Detached(root).sessions() == opened
+        assert local.run_ids(root) == [opened[0].run]
+    finally:
+        for session in opened:
+            if session.program is not None:
+                os.killpg(session.program.pid, signal.SIGKILL)
+
+
+def test_who_waited_for_an_older_session_leaves_the_new_one_alone(without_tmux: Checkout) -> None:
+    """`kill` may hold a session for minutes, in which another command may replace it."""
+    detached = Detached(without_tmux.root)
+    assert without_tmux.call("train", DOOR_EXIT="5").returncode == 0
+    [old] = detached.sessions()
+    until(lambda: not without_tmux.status()[0]["at_work"], "it has ended")
+    seen = without_tmux.started()
+    detached.mark_asked(old)
+    detached.close(old)
+    [new] = without_tmux.status()
+    assert (new["run"], new["status"]) == (seen["run"], "running")
 
 
 @pytest.mark.slow
@@ -182,7 +224,8 @@ def test_an_old_tmux_is_passed_over_with_a_word(without_tmux: Checkout) -> None:
     opened = without_tmux.call("train", DOOR_EXIT="0")
     assert opened.returncode == 0
     assert "tmux 2.7 is too old (3.2 is needed)" in opened.stderr
-    assert record(without_tmux, "codetune-default").exists()
+    [run] = local.run_ids(without_tmux.root)
+    assert record(without_tmux, run).exists()
 
 
 @pytest.mark.slow

@@ -54,7 +54,7 @@ class Detached:
             raise UserError(f"{plan.command('train')[0]}: {problem.strerror}") from None
         finally:
             output.close()
-        file = self._root / RECORDS / f"{plan.name}.json"
+        file = self._root / RECORDS / f"{plan.run}.json"  # no other session's, ever
         now, started = process.now_ms(), process.find(child.pid)
         session = Session("process", plan.name, plan.title, plan.run, now, str(file), started)
         _write(session)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from codetune import console
-from codetune.background.detached import Detached
+from codetune import artefact, console
+from codetune.background.detached import RECORDS, Detached
 from codetune.background.ending import Patience, abandon, outcome, stop
 from codetune.background.sessions import Plan, Session, at_work, session_name
 from codetune.background.tmux import OLDEST, Tmux, taken
 from codetune.errors import RefusedError, UserError
 from codetune.runlog import create_run
+
+_OPENING_SECONDS = 30.0  # once the one before has ended
 
 
 class Places:
@@ -51,14 +54,24 @@ class Places:
         Raises RefusedError when one of that name is at work (unless `replace`), or is not ours.
         """
         name = session_name(title)
-        self._make_room(name, replace=replace)
-        run = create_run(self.root, stage="train", name=run_name)
-        plan = Plan(name, title, self.root, run, tuple(arguments), variables)
-        try:
-            return self.tmux.open(plan) if self.tmux else self.detached.open(plan)
-        except (UserError, RefusedError):
-            abandon(self.root, run, "its session could not be opened")
-            raise
+        with self._alone(name):
+            self._make_room(name, replace=replace)
+            run = create_run(self.root, stage="train", name=run_name)
+            plan = Plan(name, title, self.root, run, tuple(arguments), variables)
+            try:
+                return self.tmux.open(plan) if self.tmux else self.detached.open(plan)
+            except (UserError, RefusedError):
+                abandon(self.root, run, "its session could not be opened")
+                raise
+
+    def _alone(self, name: str) -> AbstractContextManager[None]:
+        """Held while one of that name is opened, so that two calls do not open two."""
+
+        def on_wait() -> None:
+            console.say(f"{name}: another command is opening it; waiting")
+
+        lock = self.root / RECORDS / f"{name}.lock"
+        return artefact.locked(lock, Patience().seconds + _OPENING_SECONDS, on_wait)
 
     def _make_room(self, name: str, *, replace: bool) -> None:
         found = next((session for session in self.sessions() if session.name == name), None)
