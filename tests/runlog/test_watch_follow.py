@@ -271,6 +271,41 @@ class TestRunOutput:
         append(raw, " what  found\n ────────────────\n gpu   none\n".encode())
         assert [line.text for line in RunOutput(file).last(5, anything) if not line.level] == []
 
+    @pytest.mark.parametrize("words", ["step {n}", "step {n} of many", "the same"])
+    def test_lines_that_are_no_longer_remembered_are_not_shown_again(
+        self, file: Path, raw: Path, words: str
+    ) -> None:
+        lines = [words.format(n=n) for n in range(6000)]
+        lines[:3000] = [f"old {n}" for n in range(3000)]
+        append(file, "".join(f"2026-01-01 00:00:00 info    {t}\n" for t in lines).encode())
+        lines.insert(-400, "a native warning")
+        append(raw, "".join(f"{t}\n" for t in lines).encode())
+        shown = [line.text for line in RunOutput(file).last(3, anything) if not line.level]
+        assert shown == ["a native warning"]
+
+    def test_the_search_for_raw_lines_does_not_read_it_all(self, file: Path, raw: Path) -> None:
+        lines = b"".join(b"step %d\n" % n for n in range(3000))
+        with raw.open("wb") as out:
+            out.truncate(2**33)  # sparse
+            out.seek(0, os.SEEK_END)
+            out.write(b"\n" + lines)
+        stamp = b"2026-01-01 00:00:00 info    "
+        append(file, b"".join(stamp + line for line in lines.splitlines(keepends=True)))
+        started = time.process_time()
+        assert [line.level for line in RunOutput(file).last(3, anything)] == ["info"] * 3
+        assert time.process_time() - started < 1.0
+
+    def test_a_burst_of_lines_while_nobody_looked_is_shown_once(
+        self, file: Path, raw: Path
+    ) -> None:
+        output = RunOutput(file)
+        output.last(0, anything)
+        append(file, b"".join(b"2026-01-01 00:00:00 info    step %d\n" % n for n in range(6000)))
+        append(raw, b"".join(b"step %d\n" % n for n in range(6000)) + b"native\n")
+        shown = [str(line) for _ in range(3) for line in output.lines(anything)]
+        assert len(shown) == 6001
+        assert shown[-1] == "output | native"
+
     def test_raw_lines_held_back_are_not_lost_at_the_end(self, file: Path, raw: Path) -> None:
         output = RunOutput(file)
         append(raw, b"core dumped\n")

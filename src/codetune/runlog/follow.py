@@ -23,7 +23,7 @@ LEVELS = ("info", "warning", "error")
 OUTPUT = "output.log"
 _MARK = 64  # bytes before our place that must not change under us
 _COMPARED = 1000  # characters of a line
-_REMEMBERED = 2000  # lines of the console log that the raw output is compared with
+_REMEMBERED = 2000  # lines of the console log that the raw output is compared with, at least
 _DATED = re.compile(
     r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (info   |warning|error  |info|error)(?: (.*))?"
 )
@@ -85,8 +85,15 @@ class Follower:
         self._handle = -1
         self._place, self._mark, self._torn = 0, b"", b""
 
-    def last(self, count: int, wanted: Callable[[str], bool] = lambda _: True) -> list[str]:
-        """Goes to the end of the file; returns its last `count` lines that are wanted."""
+    def last(
+        self,
+        count: int,
+        wanted: Callable[[str], bool] = lambda _: True,
+        until: Callable[[str], bool] = lambda _: False,
+    ) -> list[str]:
+        """Goes to the end of the file; returns its last `count` lines that are wanted, and that
+        come after the last one for which `until` holds.
+        """
         self.close()
         if not self._open():
             return []
@@ -97,6 +104,8 @@ class Follower:
         found: list[str] = []
         while len(found) < count and (line := next(lines, None)) is not None:
             text = _text(line)
+            if until(text):
+                break
             if wanted(text):
                 found.append(text)
         return found[::-1]
@@ -183,11 +192,16 @@ class RunOutput:
         self._held: list[str] = []
 
     def last(self, count: int, wanted: Wanted) -> list[Line]:
-        """Goes to the end; returns the last `count` wanted lines of each file."""
+        """Goes to the end; returns the last `count` wanted lines of each file.
+
+        Of the raw output only those beside lines that we remember: older ones would all look new.
+        """
         for text in self._console.last(_REMEMBERED):
             self._remember(dated(text))
         said = self._console.last(count, lambda text: wanted(dated(text)))
-        raw = self._output.last(count, lambda text: self._is_news(text) and wanted(Line(text)))
+        raw = self._output.last(
+            count, lambda text: self._is_news(text) and wanted(Line(text)), self._beyond()
+        )
         return [*map(dated, said), *map(Line, raw)]
 
     def lines(self, wanted: Wanted) -> Iterator[Line]:
@@ -196,11 +210,14 @@ class RunOutput:
         Raw lines are held back for one call: by then the console log has them, if it ever will.
         """
         held, self._held = self._held, list(self._output.lines())
+        new = 0
         for line in map(dated, self._console.lines()):
             self._remember(line)
+            new += 1
             if wanted(line):
                 yield line
         yield from (Line(t) for t in held if self._is_news(t) and wanted(Line(t)))
+        self._forget(max(_REMEMBERED, new))  # lines that we hold back may be among the newest
 
     def rest(self, wanted: Wanted) -> Iterator[Line]:
         """What is left when the run has ended: lines held back, and torn ones."""
@@ -215,9 +232,26 @@ class RunOutput:
         self._output.close()
 
     def _remember(self, line: Line) -> None:
-        self._told[_bare(line.text)] = None
-        if len(self._told) > _REMEMBERED:
+        words = _bare(line.text)
+        self._told[words] = None
+        self._told.move_to_end(words)
+
+    def _forget(self, keep: int) -> None:
+        while len(self._told) > keep:
             self._told.popitem(last=False)
+
+    def _beyond(self) -> Callable[[str], bool]:
+        """What tells, of raw lines from the last one back, whether they are older than what is
+        remembered. Half of that may be missing there, such as tables drawn at another width.
+        """
+        known = 0
+
+        def beyond(raw: str) -> bool:
+            nonlocal known
+            known += _bare(raw) in self._told
+            return known > _REMEMBERED // 2
+
+        return beyond
 
     def _is_news(self, raw: str) -> bool:
         words = _bare(raw)
