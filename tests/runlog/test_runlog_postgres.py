@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -104,8 +105,8 @@ def test_runs_at_work_and_a_reader_that_catches_up_never_wait_for_each_other(
             failed.append(problem)
 
     opened = database.engine(place)
-    jobs = [lambda one=one: index.index_run(opened, one) for one in journals[1::2]]
-    jobs.insert(0, lambda: sum(index.index_runs(opened, journals[::2])))
+    jobs: list[Callable[[], object]] = [lambda: sum(index.index_runs(opened, journals[::2]))]
+    jobs += [functools.partial(index.index_run, opened, one) for one in journals[1::2]]
     threads = [threading.Thread(target=work, args=(job,)) for job in jobs]
     for thread in threads:
         thread.start()
