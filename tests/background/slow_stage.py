@@ -1,8 +1,8 @@
 """A stage that looks like training to everyone outside: it plans steps, logs losses, and on
-SIGTERM saves after the current step and exits. It takes the flags of `train`.
+a signal saves after the current step and exits. It takes the flags of `train`.
 
 The environment steers it: STEP_SECONDS a step; SAVE_SECONDS for saving; DEAF=1 makes it ignore
-SIGTERM, and LOST=1 the first one only. What it was given goes to `seen.<run id>.json`.
+signals, and LOST=1 the first one only. What it was given goes to `seen.<run id>.json`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import sys
 import time
 from pathlib import Path
 
-from codetune import stage
+from codetune import console, signals, stage
 from codetune.runlog import Run
-from codetune.signals import Terminated
 from codetune.training.recipe import TrainConfig
 
 asked: list[int] = []
 
 
 def run(config: TrainConfig, log: Run) -> stage.Report:
-    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    for number in signals.NUMBERS:  # as `SafeStop` does, which needs a second to import
+        signal.signal(number, lambda number, _: asked.append(number))
     seen = {
         "argv": sys.argv[1:],
         "env": dict(os.environ),
@@ -40,11 +40,11 @@ def run(config: TrainConfig, log: Run) -> stage.Report:
     for step in range(1, config.max_steps + 1):
         time.sleep(float(os.environ.get("STEP_SECONDS", "0.05")))
         log.metric("train_loss", 2.0 / step, step)
-        print(f"this is step {step}", file=sys.stderr, flush=True)
+        console.say(f"this is step {step}")
         if len(asked) > int(os.environ.get("LOST", "0")) and "DEAF" not in os.environ:
             time.sleep(float(os.environ.get("SAVE_SECONDS", "0")))
             Path(f"saved.{log.id}").write_text(f"{step} {len(asked)}")
-            raise Terminated("stopped with a checkpoint")
+            raise signals.exception(asked[-1], "stopped with a checkpoint")
     return stage.Report(f"{config.max_steps} steps")
 
 

@@ -300,6 +300,19 @@ def test_the_run_is_found_when_it_is_a_child_of_the_door(checkout: Checkout) -> 
     assert saved(checkout, seen) and not is_alive(int(pane))
 
 
+@pytest.mark.parametrize("child_of_the_door", ["", "1"])
+def test_a_session_that_tmux_itself_ends_is_saved(
+    checkout: Checkout, child_of_the_door: str
+) -> None:
+    """Its terminal hangs up: what the run says then cannot be written, and is not missed."""
+    seen = checkout.started(DOOR_WAITS=child_of_the_door)
+    checkout.tmux("kill-session", "-t", "codetune-default")
+    until(lambda: not is_alive(seen["pid"]), "it has ended")
+    assert saved(checkout, seen)
+    row = local.read_run(journal_path(checkout.root, seen["run"]))
+    assert row is not None and (row.status, row.reason) == ("interrupted", "SIGHUP")
+
+
 def test_before_its_start_a_run_can_be_ended_too(checkout: Checkout) -> None:
     assert checkout.call("train", DOOR_SECONDS="1000").returncode == 0
     [told] = checkout.status()
