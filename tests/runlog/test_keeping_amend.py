@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from codetune import artefact
 from codetune.artefact import Origin
 from codetune.errors import RefusedError, UserError
-from codetune.runlog import Run, events, open_run
+from codetune.runlog import Run, create_run, events, open_run
 from codetune.runlog.keeping import amend, removal, verbs
 from codetune.runlog.keeping.rebuild import writing
 from codetune.runlog.keeping.verbs import Place
@@ -199,6 +199,40 @@ def test_a_run_at_work_is_refused_and_none_is_removed(tmp_path: Path) -> None:
     assert len(list_runs(tmp_path)) == 2
     assert len(verbs.rm(at, verbs.runs_called(at, ["mine", "busy", "mine"])).data["removed"]) == 2
     assert list_runs(tmp_path) == []
+
+
+def test_a_run_that_began_while_a_person_was_asked_is_refused(tmp_path: Path) -> None:
+    other, waiting = ended(tmp_path), create_run(tmp_path, stage="train", name="waiting")
+    at = Place(tmp_path, None)
+    rows = verbs.runs_called(at, ["mine", "waiting"])
+    run = open_run(tmp_path, stage="train", config={}, run_id=waiting)
+    with pytest.raises(RefusedError, match=r"run waiting .* is at work; end it first"):
+        verbs.rm(at, rows)
+    run.metric("loss", 2.0, 2)
+    run.finish("finished")
+    assert {row.id for row in list_runs(tmp_path)} == {waiting, other.id}
+
+
+def test_a_run_that_begins_while_others_are_removed_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended(tmp_path)
+    waiting = create_run(tmp_path, stage="train", name="waiting")
+    at = Place(tmp_path, None)
+    rows = verbs.runs_called(at, ["mine", "waiting"])
+    begun: list[Run] = []
+    rename = Path.rename
+
+    def slow(self: Path, target: Path) -> Path:
+        begun.append(open_run(tmp_path, stage="train", config={}, run_id=waiting))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", slow)
+    with pytest.raises(RefusedError, match="run waiting"):
+        verbs.rm(at, rows)
+    begun[0].finish("finished")
+    assert [row.id for row in list_runs(tmp_path)] == [waiting]
+    assert [p.name for p in (tmp_path / "logs/runs").iterdir()] == [waiting]
 
 
 @pytest.mark.crash

@@ -16,7 +16,7 @@ from codetune import artefact
 from codetune.errors import RefusedError
 from codetune.runlog import events
 from codetune.runlog.keeping.amend import journal_of
-from codetune.runlog.local import RunRow
+from codetune.runlog.local import RunRow, read_run
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -35,10 +35,13 @@ class Left:
 
 
 def check(root: Path, rows: Sequence[RunRow]) -> None:
-    """RefusedError for a run at work, UserError for one of another checkout."""
+    """RefusedError for a run at work now, UserError for one of another checkout.
+
+    The journals say so: what was read before a person was asked may be old.
+    """
     for row in rows:
-        journal_of(root, row.id)
-        if row.status == "running":
+        found = read_run(journal_of(root, row.id))
+        if found is not None and found.status == "running":
             raise RefusedError(f"run {row.name} ({row.id}) is at work; end it first")
 
 
@@ -57,10 +60,12 @@ def remove(root: Path, database: Engine, rows: Sequence[RunRow]) -> None:
     """Removes journals and rows, if `check` lets all pass. Raises DBAPIError as indexing does."""
     check(root, rows)
     aside = artefact.private_dir(root / _ASIDE)
-    for row in rows:
-        folder = events.journal_path(root, row.id).parent
-        folder.rename(aside / row.id)
-    complete(root, database)
+    try:
+        for row in rows:
+            check(root, [row])  # it may have begun while the others went
+            events.journal_path(root, row.id).parent.rename(aside / row.id)
+    finally:
+        complete(root, database)
 
 
 def complete(root: Path, database: Engine) -> list[str]:
