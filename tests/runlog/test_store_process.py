@@ -54,6 +54,14 @@ def test_a_pid_that_was_given_away(sleeper: subprocess.Popen[bytes]) -> None:
         assert not process.is_alive(replace(found, started=found.started - earlier), 0)
 
 
+@pytest.mark.parametrize(("ago", "alive"), [(0, True), (59_000, True), (61_000, False),
+                                            (-59_000, True), (-86_400_000, False)])  # fmt: skip
+def test_on_another_machine_the_last_word_decides(ago: int, alive: bool) -> None:
+    now = process.now_ms()
+    elsewhere = process.Process("another", os.getpid(), 1)
+    assert process.is_alive(elsewhere, now - ago, now) is alive
+
+
 @linux
 def test_a_clock_that_is_set_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     own = process.current()

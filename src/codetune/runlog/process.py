@@ -43,10 +43,10 @@ def is_alive(process: Process, heartbeat: int, now: int | None = None) -> bool:
     """True while `process` runs. `heartbeat` and `now` are ms UTC.
 
     On this machine the process table decides; for another machine, or another container, all we
-    know is when it last wrote.
+    know is when it last wrote; a time that is still to come, by a wrong clock, tells nothing.
     """
     if process.machine != _machine():
-        return (now_ms() if now is None else now) - heartbeat < LEASE_MS
+        return abs((now_ms() if now is None else now) - heartbeat) < LEASE_MS
     found = find(process.pid)
     if found is None:
         return False
