@@ -98,6 +98,41 @@ def test_the_status_follows_the_last_word(
     assert bool(active_runs(tmp_path)) == (status == "running")
 
 
+WHOLE = [
+    *(created(IDS[0]), started()),
+    {"ts": 3_000, "kind": "metric", "key": "loss", "version": 1, "step": 1, "value": 1.0},
+    {"ts": 4_000, "kind": "output", "role": "adapter", "path": "outputs/a", "sha256": None},
+    FINISHED,
+]
+
+
+@pytest.mark.parametrize("value", ["missing", None, [], {"a": 1}])
+@pytest.mark.parametrize(
+    ("number", "key"),
+    [
+        *[(0, key) for key in ("id", "name", "stage", "task", "project", "ts")],
+        *[(1, key) for key in ("process", "ts")],
+        *[(2, key) for key in ("key", "ts")],
+        *[(3, key) for key in ("role", "path", "ts")],
+        *[(4, key) for key in ("status", "reason", "ts")],
+    ],
+)
+def test_a_damaged_record_is_passed_over(
+    tmp_path: Path, number: int, key: str, value: object
+) -> None:
+    """As if it was not there, for every reader: damaged alone, and beside the record itself."""
+    damaged = {k: v for k, v in WHOLE[number].items() if k != key}
+    damaged |= {} if value == "missing" else {key: value}
+    beside = [*WHOLE[:number], damaged, *WHOLE[number:]]
+    row = read_run(written(tmp_path, *beside))
+    assert row is not None
+    assert (row.status, row.reason, row.heartbeat) == ("finished", "done", 9_000)
+    alone = [*WHOLE[:number], damaged, *WHOLE[number + 1 :]]
+    found = read_run(written(tmp_path, *alone, run_id=IDS[1]))
+    assert (found is None) == (number == 0)
+    assert active_runs(tmp_path) == [] or number == 4
+
+
 def test_no_beginning_no_run(tmp_path: Path) -> None:
     assert read_run(written(tmp_path, started(), FINISHED)) is None
     assert latest(tmp_path, "train") is None

@@ -148,12 +148,16 @@ def test_no_journal_and_none_that_tells(tmp_path: Path) -> None:
     [
         {"kind": "metric", "key": "train_loss"},
         {"kind": "metric", "key": "train_loss", "step": 3, "ts": 1},
+        {"kind": "metric", "key": ["train_loss"], "step": 3, "ts": 1, "value": 1.0},
         {"kind": "started", "process": 7},
         {"kind": "finished"},
     ],
 )
-def test_a_damaged_record_is_no_traceback(tmp_path: Path, damaged: Record) -> None:
-    assert progress_of(write(tmp_path, created(), started(), planned(), damaged)) is None
+def test_a_damaged_record_is_passed_over(tmp_path: Path, damaged: Record) -> None:
+    steps = [metric(1, 1.0), metric(2, 0.5)]
+    found = progress_of(write(tmp_path, created(), started(), planned(), *steps, damaged))
+    assert found is not None and found.run.status == "running"
+    assert (found.step, found.loss) == (2, 0.5)
 
 
 @pytest.mark.parametrize("place", [{"step": None}, {"step": "3"}, {"ts": None}])

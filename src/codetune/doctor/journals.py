@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
 
-from codetune.runlog import RunRow, events
-from codetune.runlog.local import row_of, run_ids
+from codetune.runlog import RunRow, ends, events
+from codetune.runlog.local import read_ends, run_ids
 
-_HEAD = 16  # records: created and started are among the first
-_TAIL = 64 * 1024  # bytes
+_UNENDED = ("created", "running", "crashed")
+_TAIL = 64 * 1024  # bytes in which the last metric is looked for
 
 
 @dataclass(frozen=True)
@@ -30,22 +29,20 @@ def unended_runs(root: Path, ended: set[str]) -> Iterator[Unended]:
     for run_id in run_ids(root):
         if run_id in ended:
             continue
+        journal = events.journal_path(root, run_id)
         try:
-            found = _read(events.journal_path(root, run_id))
+            row = read_ends(journal)
+            if row is None:  # no beginning, or not yet
+                continue
+            if row.status in _UNENDED:
+                yield Unended(row, _last_step(journal))
+            else:
+                ended.add(run_id)
         except FileNotFoundError:  # removed while we look
             continue
-        if found is None:
-            ended.add(run_id)
-        else:
-            yield found
 
 
-def _read(journal: Path) -> Unended | None:
-    tail = list(events.read(journal, max(0, journal.stat().st_size - _TAIL)))
-    if any(record.kind == "finished" for record in tail):
-        return None
-    row = row_of(chain(islice(events.read(journal), _HEAD), tail))
-    if row is None:
-        return None
-    steps = [record.fields.get("step") for record in tail if record.kind == "metric"]
-    return Unended(row, steps[-1] if steps else None)
+def _last_step(journal: Path) -> int | None:
+    metrics = (r for r in ends.last_ones(journal, within=_TAIL) if r.kind == "metric")
+    step = next((record.fields.get("step") for record in metrics), None)
+    return step if isinstance(step, int) else None

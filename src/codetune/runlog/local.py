@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from codetune import console
 from codetune.errors import UserError
-from codetune.runlog import events
+from codetune.runlog import ends, events
 from codetune.runlog.process import Process, is_alive
-
-_TAIL = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -72,20 +71,14 @@ def run_ids(root: Path) -> list[str]:
 
 def latest(root: Path, stage: str, status: str = "finished") -> RunRow | None:
     """The newest run of `stage` that ended with `status`; None when there is none."""
-    for run_id in run_ids(root):
-        journal = events.journal_path(root, run_id)
-        head = next(events.read(journal), None)
-        if head is None or head.fields.get("stage") != stage:
-            continue
-        found = read_run(journal)
-        if found is not None and found.status == status:
-            return found
-    return None
+    journal = _newest(root, stage, status)
+    return None if journal is None else read_run(journal)
 
 
 def newest_adapter(root: Path) -> Path:
     """The adapter of the newest finished training run, said aloud; UserError without one."""
-    run = latest(root, "train")
+    journal = _newest(root, "train", "finished")
+    run = None if journal is None else row_of([*ends.beginning(journal), *_adapter(journal)])
     adapter = run.output("adapter") if run else None
     if run is None or adapter is None:
         raise UserError("no finished training run here; train first, or pass --adapter")
@@ -94,10 +87,8 @@ def newest_adapter(root: Path) -> Path:
 
 
 def active_runs(root: Path) -> list[RunRow]:
-    """The runs of this checkout whose process is at work now, newest first."""
-    unended = (j for j in _journals(root) if _last_kind(j) != "finished")
-    found = (read_run(journal) for journal in unended)
-    return [row for row in found if row is not None and row.status == "running"]
+    """The runs of this checkout whose process is at work now, newest first: as `read_ends`."""
+    return [row for _, row in _runs(root) if row.status == "running"]
 
 
 def read_run(journal: Path) -> RunRow | None:
@@ -105,22 +96,32 @@ def read_run(journal: Path) -> RunRow | None:
     return row_of(events.read(journal))
 
 
+def read_ends(journal: Path) -> RunRow | None:
+    """The run without its files and metrics, at a cost that does not grow with its journal."""
+    return row_of(ends.both(journal))
+
+
 def row_of(records: Iterable[events.Record]) -> RunRow | None:
-    """The run that records of its journal tell of, all or some; None without its beginning."""
+    """The run that records of its journal tell of, all or some; None without its beginning.
+
+    Like the database, it passes over records that lack something.
+    """
     facts: dict[str, Any] = {}
     files: list[RunFile] = []
     metrics: dict[str, float | None] = {}
     for record in records:
         fields = record.fields
-        if record.kind == "metric":
-            metrics[fields["key"]] = fields["value"]
-        elif record.kind in ("input", "output"):
-            role = "in" if record.kind == "input" else "out"
-            files.append(RunFile(role, fields["role"], fields["path"], fields["sha256"]))
-        else:
-            facts |= _facts(record)
-        if record.kind not in events.AMENDMENTS:
-            facts["heartbeat"] = fields.get("ts", facts.get("heartbeat", 0))
+        try:
+            if record.kind == "metric":
+                metrics[_text(fields["key"])] = _number(fields["value"])
+            elif record.kind in ("input", "output"):
+                files.append(_file(record))
+            else:
+                facts |= _facts(record)
+            if ends.is_own(record):
+                facts["heartbeat"] = _integer(fields["ts"])
+        except (KeyError, TypeError):
+            continue  # damaged: what it was cannot be known
     if "id" not in facts:
         return None
     return with_liveness(RunRow(**facts, files=tuple(files), metrics=metrics))
@@ -133,15 +134,27 @@ def with_liveness(row: RunRow) -> RunRow:
     return replace(row, status="crashed", reason="the process ended without a word")
 
 
-def _journals(root: Path) -> Iterator[Path]:
-    return (events.journal_path(root, run_id) for run_id in run_ids(root))
+def _runs(root: Path) -> Iterator[tuple[Path, RunRow]]:
+    """The runs of this checkout by the ends of their journals, newest first."""
+    for run_id in run_ids(root):
+        journal = events.journal_path(root, run_id)
+        try:
+            row = read_ends(journal)
+        except FileNotFoundError:  # removed while we look
+            continue
+        if row is not None:
+            yield journal, row
 
 
-def _last_kind(journal: Path) -> str:
-    """The kind of the last whole record, without reading all of a long journal."""
-    size = journal.stat().st_size
-    records = list(events.read(journal, max(0, size - _TAIL)))
-    return records[-1].kind if records else ""
+def _newest(root: Path, stage: str, status: str) -> Path | None:
+    wanted = (stage, status)
+    return next((path for path, row in _runs(root) if (row.stage, row.status) == wanted), None)
+
+
+def _adapter(journal: Path) -> Iterator[events.Record]:
+    """The record of the last adapter that the run made."""
+    made = (record for record in ends.last_ones(journal) if record.kind == "output")
+    return islice((record for record in made if record.fields.get("role") == "adapter"), 1)
 
 
 def _facts(record: events.Record) -> dict[str, Any]:
@@ -149,12 +162,41 @@ def _facts(record: events.Record) -> dict[str, Any]:
     fields = record.fields
     match record.kind:
         case "created":
-            names = ("id", "name", "stage", "task", "project", "parent")
-            facts = {name: fields[name] for name in names}
-            return {**facts, "status": "created", "created": fields["ts"]}
+            names = ("id", "name", "stage", "task", "project")
+            facts: dict[str, Any] = {name: _text(fields[name]) for name in names}
+            parent = None if fields["parent"] is None else _text(fields["parent"])
+            created = _integer(fields["ts"])
+            return {**facts, "parent": parent, "status": "created", "created": created}
         case "started":
-            process = Process(**fields["process"])
-            return {"status": "running", "started": fields["ts"], "process": process}
+            told = fields["process"]
+            pid, started = _integer(told["pid"]), _integer(told["started"])
+            process = Process(_text(told["machine"]), pid, started)
+            return {"status": "running", "started": _integer(fields["ts"]), "process": process}
         case "finished":
-            return {"status": fields["status"], "reason": fields["reason"], "ended": fields["ts"]}
+            said = {"status": _text(fields["status"]), "reason": _text(fields["reason"])}
+            return {**said, "ended": _integer(fields["ts"])}
     return {}
+
+
+def _file(record: events.Record) -> RunFile:
+    fields, role = record.fields, "in" if record.kind == "input" else "out"
+    sha256 = None if fields["sha256"] is None else _text(fields["sha256"])
+    return RunFile(role, _text(fields["role"]), _text(fields["path"]), sha256)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value
+
+
+def _integer(value: Any) -> int:
+    if not isinstance(value, int):
+        raise TypeError("not an integer")
+    return value
+
+
+def _number(value: Any) -> float | None:
+    if not isinstance(value, int | float | None):
+        raise TypeError("not a number")
+    return value

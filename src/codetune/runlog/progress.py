@@ -13,14 +13,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from codetune.runlog import events
+from codetune.runlog import ends, events
 from codetune.runlog.local import RunRow, row_of
 from codetune.runlog.process import now_ms
 
 LOSS, EVAL_LOSS, PLANNED = "train_loss", "eval_loss", "steps_planned"
 _HEAD = 256 * 1024  # bytes in which the plan and the first step are looked for
-_TAIL = 64 * 1024
-_LONGEST_TAIL = 1024 * 1024  # evaluations are rare: the last one may lie further back
+_TAIL = 1024 * 1024  # bytes: evaluations are rare, the last one may lie far back
 
 
 @dataclass(frozen=True)
@@ -44,10 +43,7 @@ def progress_of(journal: Path, now: int | None = None) -> Progress | None:
         return None
     head = list(_head(journal))
     tail = _tail(journal, head[-1].end if head else 0)
-    try:
-        run = row_of(chain(head, tail))
-    except (KeyError, TypeError):
-        return None  # damaged: what it was cannot be known
+    run = row_of(chain(head, tail))
     if run is None:
         return None
     return _progress(run, head, tail, now_ms() if now is None else now)
@@ -68,29 +64,30 @@ def _progress(
 
 def _head(journal: Path) -> Iterator[events.Record]:
     """The records up to the first step after the plan; for a run without a plan the first ones."""
-    planned = False
-    for record in events.read(journal):
+    planned, seen = False, 0
+    for record in ends.own(journal):
         yield record
-        planned = planned or _is_plan(record)
-        if record.end > _HEAD or (planned and _is_step(record)):
+        planned, seen = planned or _is_plan(record), seen + record.end - record.start
+        if seen > _HEAD or (planned and _is_step(record)):
             return
 
 
 def _tail(journal: Path, start: int) -> list[events.Record]:
     """The last records after byte `start`: so many that both losses are among them, or enough."""
-    size, length = journal.stat().st_size, _TAIL
-    while True:
-        found = list(events.read(journal, max(start, size - length)))
-        keys = {record.fields.get("key") for record in found if record.kind == "metric"}
-        if {LOSS, EVAL_LOSS} <= keys or length >= min(size - start, _LONGEST_TAIL):
-            return found
-        length *= 4
+    found, missing = [], [LOSS, EVAL_LOSS]
+    for record in ends.last_ones(journal, after=start, within=_TAIL):
+        found.append(record)
+        if record.kind == "metric" and record.fields.get("key") in missing:
+            missing.remove(record.fields["key"])
+        if not missing:
+            break
+    return found[::-1]
 
 
 def _is_step(record: events.Record) -> bool:
     """Whether this is a logged training loss, with its step and time."""
     fields = record.fields
-    if record.kind != "metric" or fields.get("key") != LOSS:
+    if record.kind != "metric" or fields.get("key") != LOSS or "value" not in fields:
         return False
     return isinstance(fields.get("step"), int) and isinstance(fields.get("ts"), int)
 

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from codetune.errors import UserError
-from codetune.runlog import events, process
+from codetune.runlog import ends, events, process
 from codetune.runlog.events import Record
-from codetune.runlog.follow import backwards
 from codetune.runlog.process import Process
 
 # What a reader of `runs watch` can meet; the last two stand in no journal.
@@ -99,14 +98,12 @@ class Watched:
         elif record.kind == "finished":
             self.status, self.reason = str(fields.get("status")), str(fields.get("reason", ""))
             self.ending = record
-        if record.kind and record.kind not in events.AMENDMENTS:
+        if ends.is_own(record):
             self._heartbeat = _number(fields.get("ts"))
 
     def _learn_beginning(self) -> None:
-        for record in events.read(self.head.journal):
+        for record in ends.beginning(self.head.journal):
             self._learn(record)
-            if self.status != "created":
-                return
 
     def _check_offset(self) -> None:
         with self.head.journal.open("rb") as journal:
@@ -116,15 +113,11 @@ class Watched:
 
     def _learn_end(self) -> None:
         """Goes to the end, and from there back to the last record that is the run's own."""
-        with self.head.journal.open("rb") as journal:
-            end = journal.seek(0, 2)
-            lines = backwards(journal.fileno(), end)
-            self.offset = end - len(next(lines))  # a torn line is read again when it is whole
-            for line in lines:
-                record = Record(self.offset, self.offset, _parsed(line))
-                if record.kind and record.kind not in events.AMENDMENTS:
-                    self._learn(record)
-                    return
+        for record in ends.backwards(self.head.journal):
+            self.offset = max(self.offset, record.end)  # a torn line is read again when whole
+            if ends.is_own(record):
+                self._learn(record)
+                return
 
     def _is_gone(self) -> bool:
         if self.status != "running" or self._process is None:
@@ -269,11 +262,3 @@ def _process(fields: Any) -> Process | None:
 
 def _number(value: Any) -> int:
     return value if isinstance(value, int) else 0
-
-
-def _parsed(line: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
