@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from codetune import runlog
+from codetune.artefact import append_record
 from codetune.doctor.journals import unended_runs
 from codetune.doctor.runs import run_database, stale_runs
 from codetune.runlog import events
+from codetune.runlog.process import current
 from codetune.runlog.store.revision import HEAD
 from tests.machine.driver import ROOT
 from tests.runlog.conftest import postgres_server, postgres_url  # noqa: F401 - fixtures
@@ -23,6 +25,7 @@ DYING = """
 import os, signal, sys
 from pathlib import Path
 from codetune import runlog
+from codetune.artefact import append_record
 log = runlog.open_run(Path.cwd(), stage=sys.argv[1], name=sys.argv[2], config={}, differences={},
                       argv=["x"])
 log.define("loss", "nats", "lower", 1)
@@ -103,6 +106,50 @@ def test_ended_runs_are_looked_at_once(tmp_path: Path) -> None:
     assert ended == {done}
     events.journal_path(tmp_path, done).write_text("not looked at again\n")
     assert [run.row.id for run in unended_runs(tmp_path, ended)] == [dead]
+
+
+def test_notes_on_an_ended_run_make_it_no_stale_one(tmp_path: Path) -> None:
+    log = runlog.open_run(
+        tmp_path, stage="train", name="good", config={}, differences={}, argv=["train"]
+    )
+    for step in range(40):
+        log.metric("train_loss", 1.0, step)
+    for _ in range(20):
+        log.event("started_late")
+    journal = events.journal_path(tmp_path, log.id)
+    for _ in range(17):
+        append_record(journal, {"ts": 1, "kind": "note", "text": "n" * 4000})
+    (at_work,) = unended_runs(tmp_path, set())
+    assert (at_work.row.status, at_work.step) == ("running", 39)
+    log.finish("finished", "")
+    for _ in range(17):
+        append_record(journal, {"ts": 1, "kind": "note", "text": "n" * 4000})
+    (work,) = stale_runs(tmp_path)
+    assert work.found == "0"
+
+
+def test_notes_before_the_start_hide_no_process(tmp_path: Path) -> None:
+    run_id = runlog.create_run(tmp_path, stage="train", name="queued")
+    for number in range(20):
+        append_record(
+            events.journal_path(tmp_path, run_id), {"ts": 1, "kind": "tag", "text": f"t{number}"}
+        )
+    (found,) = unended_runs(tmp_path, set())
+    assert found.row.status == "created"
+    log = runlog.open_run(tmp_path, stage="train", config={}, argv=["train"], run_id=run_id)
+    (found,) = unended_runs(tmp_path, set())
+    assert (found.row.status, found.row.process) == ("running", current())
+    log.finish("finished", "")
+
+
+def test_a_journal_that_has_no_beginning_yet_is_looked_at_again(tmp_path: Path) -> None:
+    run_id = killed(tmp_path)
+    journal = events.journal_path(tmp_path, run_id)
+    whole, ended = journal.read_bytes(), set[str]()
+    journal.write_bytes(b"")
+    assert list(unended_runs(tmp_path, ended)) == []
+    journal.write_bytes(whole)
+    assert [run.row.id for run in unended_runs(tmp_path, ended)] == [run_id]
 
 
 def test_a_journal_without_a_beginning_is_no_run(tmp_path: Path) -> None:

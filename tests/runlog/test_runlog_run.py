@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from codetune import artefact
-from codetune.artefact import Input, Origin
+from codetune.artefact import Input, Origin, append_record
 from codetune.config import Config, config_sha256, knob
 from codetune.errors import UserError
 from codetune.runlog import Run, active_runs, create_run, disabled, events, latest, open_run
@@ -196,6 +196,29 @@ def test_a_run_can_be_created_ahead_and_started_once(tmp_path: Path) -> None:
     (row,) = table(tmp_path, "run")
     assert (row["project"], row["task"], row["status"]) == ("images", "vision", "finished")
     with pytest.raises(UserError, match="started before"):
+        opened(tmp_path, run_id=run_id)
+
+
+@pytest.mark.parametrize("tail", [b"", b'{"ts":1,"kind":"no\n', b'{"ts":1,"kind":"no'])
+def test_tags_and_notes_keep_no_created_run_from_its_start(tmp_path: Path, tail: bytes) -> None:
+    run_id = create_run(tmp_path, stage="train", name="queued")
+    journal = events.journal_path(tmp_path, run_id)
+    for kind in ("tag", "note", "untag"):
+        append_record(journal, {"ts": 1, "kind": kind, "text": "best"})
+    with journal.open("ab") as out:
+        out.write(tail)
+    run = opened(tmp_path, run_id=run_id)
+    run.finish("finished")
+    assert latest(tmp_path, "train").id == run_id
+    with pytest.raises(UserError, match="started before"):
+        opened(tmp_path, run_id=run_id)
+
+
+@pytest.mark.parametrize("content", ["", '{"ts":1,"kind":"tag","text":"x"}\n', "{}\n"])
+def test_a_run_without_a_beginning_is_refused(tmp_path: Path, content: str) -> None:
+    run_id = create_run(tmp_path, stage="train")
+    events.journal_path(tmp_path, run_id).write_text(content)
+    with pytest.raises(UserError, match="has no beginning"):
         opened(tmp_path, run_id=run_id)
 
 

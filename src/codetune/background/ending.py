@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
 from codetune import artefact, console
 from codetune.background.sessions import Session, at_work, progress
 from codetune.errors import RefusedError, UserError
-from codetune.runlog import events, process
+from codetune.runlog import ends, events, process
 from codetune.runlog.process import Process
 
 _LOOK_SECONDS = 0.1
@@ -89,7 +90,8 @@ def _reminder(root: Path, session: Session, target: Process) -> Callable[[], Non
 def abandon(root: Path, run: str, reason: str) -> None:
     """Ends the record of a run that was created and never started; does nothing to others."""
     journal = events.journal_path(root, run)
-    if journal.is_file() and all(record.kind == "created" for record in events.read(journal)):
+    own = list(islice(ends.own(journal), 2)) if journal.is_file() else []
+    if [record.kind for record in own] == ["created"]:
         ended = {"kind": "finished", "status": "interrupted", "reason": reason}
         artefact.append_record(journal, {"ts": process.now_ms(), **ended})
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from codetune import artefact, console
 from codetune.artefact import Input, Origin
 from codetune.errors import UserError
-from codetune.runlog import capture, events, process
+from codetune.runlog import capture, ends, events, process
 from codetune.runlog.content import content_of
 from codetune.runlog.flusher import Flusher
 from codetune.runlog.store.database import locate
@@ -245,13 +245,15 @@ def disabled(stage: str = "none", version: int = 1) -> Run:
 
 def _waiting(journal: Path, stage: str) -> dict[str, Any]:
     """The beginning of a run that was created and not yet started."""
-    head, *more = islice(events.read(journal), 2)
-    if more:
+    own = list(islice(ends.own(journal), 2))
+    if len(own) > 1:
         raise UserError(f"--run_id: run {journal.parent.name} was started before; leave it out")
-    if head.fields.get("stage") != stage:
-        made_for = head.fields.get("stage")
+    if not own or own[0].kind != "created":
+        raise UserError(f"--run_id: run {journal.parent.name} has no beginning; leave it out")
+    made_for = own[0].fields.get("stage")
+    if made_for != stage:
         raise UserError(f"--run_id: run {journal.parent.name} is for {made_for}, not for {stage}")
-    return head.fields
+    return own[0].fields
 
 
 def _as_input(path: Path) -> Input:
