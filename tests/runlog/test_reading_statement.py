@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from codetune.errors import UserError
+from codetune.runlog import create_run
 from codetune.runlog.reading import statement
 from codetune.runlog.reading.queries import reading
 from codetune.runlog.reading.statement import Answer, answer_lines, ask, tables
-from codetune.runlog.store import schema
+from codetune.runlog.store import database, schema
+from codetune.runlog.store.database import locate, transaction
 from tests.runlog.conftest import PASSWORD
 from tests.runlog.example_runs import HOSTILE, training
 
@@ -177,3 +181,64 @@ def test_the_tables_are_those_of_the_schema() -> None:
         name: [column.name for column in table.columns]
         for name, table in schema.metadata.tables.items()
     }
+
+
+@pytest.fixture
+def server(journals: Path, tmp_path: Path, postgres_url: str) -> tuple[Path, str]:
+    """The runs on a server, whatever the engine of the other tests."""
+    shutil.copytree(journals / "logs/runs", tmp_path / "logs/runs")
+    return tmp_path, postgres_url
+
+
+def test_options_of_the_url_hold(server: tuple[Path, str]) -> None:
+    root, base = server
+    url = f"{base}?options=-csearch_path%3Dmine"
+    with transaction(database.engine(locate(root, base))) as connection:
+        connection.exec_driver_sql("DROP SCHEMA IF EXISTS mine CASCADE")
+        connection.exec_driver_sql("CREATE SCHEMA mine")
+    with reading(root, url):
+        pass
+    assert found((root, url), "SELECT count(*) FROM run").rows == ((2,),)
+    assert found((root, url), "SELECT count(*) FROM mine.run").rows == ((2,),)
+    with pytest.raises(UserError, match="only reading is allowed"):
+        found((root, url), "SELECT nextval('mine.series_id_seq')")
+
+
+def test_nothing_is_asked_of_the_connection_that_a_pooler_refuses(
+    server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, url = server
+    with reading(root, url):
+        pass
+    connect, given = psycopg.connect, []
+    monkeypatch.setattr(
+        psycopg, "connect", lambda url, **more: given.append(more) or connect(url, **more)
+    )
+    assert found((root, url), "SELECT count(*) FROM pg_prepared_statements").rows == ((0,),)
+    assert given == [{"connect_timeout": 5}]
+
+
+def test_a_role_that_may_only_select_can_ask_and_not_act(
+    server: tuple[Path, str], root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As docs/runs.md recommends it, where others write the statement."""
+    project, url = server
+    with reading(project, url):
+        pass
+    page = (root / "docs/runs.md").read_text()
+    advice = re.findall(r"^    ((?:CREATE ROLE|GRANT) .+);$", page, re.M)
+    with transaction(database.engine(locate(project, url))) as connection:
+        if connection.exec_driver_sql("SELECT 1 FROM pg_roles WHERE rolname = 'reader'").scalar():
+            connection.exec_driver_sql("DROP OWNED BY reader; DROP ROLE reader")
+        connection.exec_driver_sql("GRANT USAGE ON SCHEMA public TO PUBLIC")
+        for line in advice:
+            connection.exec_driver_sql(line)
+    reader = project, url.replace("//me:", "//reader:")
+    create_run(project, stage="sft", name="later")
+    with reading(*reader):
+        pass
+    assert "not all runs are up to date" in capsys.readouterr().err
+    assert found(reader, "SELECT count(*) FROM run").rows == ((2,),)
+    for act in ("SELECT pg_read_file('/etc/hostname')", "SELECT pg_ls_dir('/')"):
+        with pytest.raises(UserError, match="permission denied"):
+            found(reader, act)

@@ -1,8 +1,9 @@
-"""A person's own SQL, which can only read: not by looking at its words, but by the engine's rules.
+"""A person's own SQL, which changes no row: not by looking at its words, but by the engine's rules.
 
 SQLite: the file is opened read-only, and an authorizer refuses whatever is not a query (ATTACH and
 VACUUM INTO would write other files). PostgreSQL: the statement becomes a cursor in a read-only
-transaction, and the extended protocol takes one statement only.
+transaction, and the extended protocol takes one statement only. The server's own functions may act
+all the same, with the rights of the user of DATABASE_URL: only fewer rights can prevent that.
 """
 
 from __future__ import annotations
@@ -117,13 +118,15 @@ def _ask_server(place: Place, statement: str) -> Rows:
     """The same of a server."""
     import psycopg
 
-    settings = f"-c default_transaction_read_only=on -c statement_timeout={SECONDS * 1000:.0f}"
     url = place.url.replace("postgresql+psycopg://", "postgresql://", 1)
     declared = f"DECLARE answer NO SCROLL CURSOR FOR {statement}".encode()
     try:
-        with psycopg.connect(url, options=settings, connect_timeout=5) as connection:
-            # Prepared: that sends it by the extended protocol, which takes one statement only.
-            connection.execute(declared, prepare=True)
+        with psycopg.connect(url, connect_timeout=5) as connection:
+            # Not as options of the connection: the URL may have its own, and poolers refuse them.
+            connection.execute("SET TRANSACTION READ ONLY")
+            connection.execute(f"SET LOCAL statement_timeout = {SECONDS * 1000:.0f}")
+            # Binary: that sends it by the extended protocol, which takes one statement only.
+            connection.execute(declared, binary=True)
             cursor = connection.execute("FETCH 0 FROM answer")
             yield _names(cursor.description)
             while rows := connection.execute("FETCH 1000 FROM answer").fetchall():
