@@ -16,7 +16,7 @@ from codetune.doctor import space
 from codetune.doctor.access import file_system, permissions
 from codetune.doctor.examination import Surroundings, examine
 from codetune.doctor.finding import Finding
-from codetune.doctor.space import disk_by_run, size_on_disk
+from codetune.doctor.space import disk_by_run
 
 MIB = 2**20
 
@@ -79,18 +79,6 @@ def test_the_command_that_frees_them_is_named(
 def test_a_fresh_checkout_has_nothing_yet(tmp_path: Path) -> None:
     (only,) = disk_by_run(tmp_path)
     assert only.found == "nothing yet"
-
-
-def test_sizes_count_each_file_once_and_follow_no_links(tmp_path: Path) -> None:
-    file = filled(tmp_path / "outputs/full/a", 1)
-    os.link(file, tmp_path / "outputs/full/b")
-    filled(tmp_path / "elsewhere/a", 5)
-    (tmp_path / "outputs/full/link").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "outputs/full/loop").symlink_to(tmp_path / "outputs")
-    with (tmp_path / "outputs/full/sparse").open("wb") as sparse:
-        sparse.truncate(100 * MIB)
-    assert MIB <= size_on_disk(tmp_path / "outputs/full") < 1.1 * MIB
-    assert size_on_disk(tmp_path / "nothing") == 0
 
 
 def test_private_folders_are_no_problem(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from codetune import artefact
 from codetune.artefact import Origin
+from codetune.machine.storage import size_on_disk
 from codetune.runlog import Run, open_run
 from codetune.runlog.local import run_ids
 from tests.runlog.example_runs import HOSTILE
@@ -105,7 +106,8 @@ def test_rm_needs_yes_where_nobody_can_be_asked(
     gone = run_script(KEEP, "rm", "mine", "--yes")
     assert gone.returncode == 0, gone.stderr
     assert "outputs/made.txt" in gone.stdout
-    assert "1 removed; what they made stays and takes 2.9 KiB" in gone.stderr
+    taken = size_on_disk(tmp_path / "outputs/made.txt") / 1024
+    assert f"1 removed; what they made stays and takes {taken:.1f} KiB" in gone.stderr
     assert run_ids(tmp_path) == [] and (tmp_path / "outputs/made.txt").exists()
     assert run_script(KEEP, "rm", "mine", "--yes").returncode == 2
 

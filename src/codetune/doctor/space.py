@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from codetune.doctor.finding import Finding
+from codetune.machine.storage import size_on_disk
 from codetune.runlog import events
 from codetune.runlog.local import row_of
 
@@ -60,27 +60,6 @@ def folders_of_runs(root: Path) -> Iterator[Used]:
         for child in children:
             part = size_on_disk(child / _CHECKPOINTS)
             yield Used(parent / child.name, size_on_disk(child), part)
-
-
-def size_on_disk(folder: Path) -> int:
-    """Bytes that the files below `folder` take, a file with several names once; 0 without it."""
-    seen: set[tuple[int, int]] = set()
-    total = 0
-    waiting = [str(folder)]
-    while waiting:
-        try:
-            with os.scandir(waiting.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-                        continue
-                    facts = entry.stat(follow_symlinks=False)
-                    if (facts.st_dev, facts.st_ino) not in seen:
-                        seen.add((facts.st_dev, facts.st_ino))
-                        total += facts.st_blocks * 512
-        except OSError:  # not ours to read, or removed while we look
-            continue
-    return total
 
 
 def _named(root: Path, path: Path) -> str:

@@ -16,8 +16,8 @@ from pathlib import Path
 from codetune import artefact
 from codetune.artefact import leftovers
 from codetune.errors import UserError
+from codetune.machine.storage import size_on_disk
 from codetune.runlog import events
-from codetune.runlog.keeping.removal import size_of
 from codetune.runlog.local import active_runs, read_run, run_ids
 from codetune.training.checkpoints import all_checkpoints, checkpoint_dir, step_of
 
@@ -94,7 +94,7 @@ def _choices(
     for path in checkpoints:
         why = why_all or stay.get(path)
         kept = why is not None
-        yield Choice(name, path, size_of(path), kept, why or "neither best nor among the newest")
+        yield Choice(name, path, size_on_disk(path), kept, why or "neither best nor among the newest")
 
 
 def best_step(checkpoint: Path) -> int | None:

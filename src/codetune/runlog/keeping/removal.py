@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from codetune import artefact
 from codetune.errors import RefusedError
+from codetune.machine.storage import size_on_disk
 from codetune.runlog import events
 from codetune.runlog.keeping.amend import journal_of
 from codetune.runlog.local import RunRow, read_run
@@ -53,7 +54,7 @@ def left_behind(root: Path, rows: Sequence[RunRow]) -> Iterator[Left]:
             place = root / file.path
             if file.path not in told and place.exists():
                 told.add(file.path)
-                yield Left(row, file.path, size_of(place))
+                yield Left(row, file.path, size_on_disk(place))
 
 
 def remove(root: Path, database: Engine, rows: Sequence[RunRow]) -> None:
@@ -84,14 +85,3 @@ def complete(root: Path, database: Engine) -> list[str]:
     with suppress(OSError):  # another process may be removing runs too
         aside.rmdir()
     return ids
-
-
-def size_of(place: Path) -> int:
-    """Bytes of a file, or of all files of a folder; links are not followed."""
-    if place.is_symlink():
-        return 0
-    if place.is_dir():
-        return sum(
-            p.lstat().st_size for p in place.rglob("*") if p.is_file() and not p.is_symlink()
-        )
-    return place.stat().st_size
