@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 
 from codetune import artefact
@@ -18,7 +19,8 @@ from codetune.artefact import leftovers
 from codetune.errors import UserError
 from codetune.machine.storage import size_on_disk
 from codetune.runlog import events
-from codetune.runlog.local import active_runs, read_run, run_ids
+from codetune.runlog.ends import beginning
+from codetune.runlog.local import read_run, run_ids
 from codetune.training.checkpoints import all_checkpoints, checkpoint_dir, step_of
 
 POLICY = """\
@@ -28,7 +30,6 @@ that is running, or that failed, crashed, was interrupted or refused (it resumes
 the best one is not known, where what would stay is damaged, or outside of outputs/."""
 _OUTPUTS, _FOLDER, _ADAPTER = Path("outputs"), "checkpoints", "adapter"
 _DONE = frozenset({"finished", "up to date"})
-_HEAD = 3  # records in which a run says how it was started
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,13 @@ class Choice:
 
 def plan(root: Path, keep_last: int) -> list[Choice]:
     """What stays and what may go, of every run directory with checkpoints; nothing is changed."""
-    newest = _run_dirs(root)
+    runs = _Runs(root)
     unknown = [p.parent.resolve() for p in (root / _OUTPUTS).glob(f"*/{_FOLDER}") if p.is_dir()]
     choices: list[Choice] = []
-    for place in sorted({*newest, *unknown}):
-        run_id = newest.get(place)
+    for place in sorted({*runs.newest, *unknown}):
         checkpoints = all_checkpoints(place / _FOLDER)
         if checkpoints:
-            choices += _choices(root, place, run_id, checkpoints, keep_last)
+            choices += _choices(root, place, runs, checkpoints, keep_last)
     return choices
 
 
@@ -61,10 +61,11 @@ def free(root: Path, choices: Sequence[Choice]) -> int:
     Each is taken out of sight by one rename first, so that none is ever seen half removed. A run
     that has begun since then keeps all it has.
     """
-    freed = 0
+    freed, runs = 0, _Runs(root)
     for folder, some in groupby(choices, lambda choice: choice.path.parent):
         going = [choice for choice in some if not choice.keep]
-        if not going or folder.parent in _busy(root):
+        runs.look()
+        if not going or runs.at_work(folder):
             continue
         artefact.sweep(folder)
         for choice in going:
@@ -76,14 +77,15 @@ def free(root: Path, choices: Sequence[Choice]) -> int:
 
 
 def _choices(
-    root: Path, place: Path, run_id: str | None, checkpoints: Sequence[Path], keep_last: int
+    root: Path, place: Path, runs: _Runs, checkpoints: Sequence[Path], keep_last: int
 ) -> Iterator[Choice]:
+    run_id = runs.newest.get(place)
     run = read_run(events.journal_path(root, run_id)) if run_id else None
     name = f"{run.name} ({run.id[-8:]})" if run else "-"
     why_all = f"run is {run.status}" if run and run.status not in _DONE else None
     if run is None:
         why_all = "no run is recorded for it"
-    elif place in _busy(root):
+    elif runs.at_work(place / _FOLDER):
         why_all = "a run is at work in it"
     best = best_step(checkpoints[-1])
     newest = checkpoints[-keep_last:] if keep_last else []
@@ -94,7 +96,9 @@ def _choices(
     for path in checkpoints:
         why = why_all or stay.get(path)
         kept = why is not None
-        yield Choice(name, path, size_on_disk(path), kept, why or "neither best nor among the newest")
+        yield Choice(
+            name, path, size_on_disk(path), kept, why or "neither best nor among the newest"
+        )
 
 
 def best_step(checkpoint: Path) -> int | None:
@@ -139,34 +143,61 @@ def _made_from(folder: Path) -> object:
 
 
 def _inside(root: Path, path: Path) -> bool:
-    """Whether a checkpoint lies in outputs/ for real. `outputs` itself may be a link to a disk."""
-    return not path.is_symlink() and path.resolve().is_relative_to((root / _OUTPUTS).resolve())
+    """Whether a checkpoint of a resolved run directory lies there, and in outputs/, for real.
+
+    A link to the checkpoints of another run would free what that run resumes from. `outputs` itself
+    may be a link to a disk.
+    """
+    return path == path.resolve() and path.is_relative_to((root / _OUTPUTS).resolve())
 
 
-def _busy(root: Path) -> set[Path]:
-    """The run directories of training runs that are at work now."""
-    return {place for run in active_runs(root) if (place := _run_dir(root, run.id)) is not None}
+class _Runs:
+    """The training runs of this checkout by where they keep checkpoints; each is asked once."""
 
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._asked: set[str] = set()
+        self._by_folder: dict[Path, list[str]] = {}  # by what it is behind all links
+        self.newest: dict[Path, str] = {}  # of each run directory
+        self.look()
 
-def _run_dirs(root: Path) -> dict[Path, str]:
-    """The run directories of all training runs of this checkout, with the newest run of each."""
-    found: dict[Path, str] = {}
-    for run_id in run_ids(root):  # newest first
-        place = _run_dir(root, run_id)
+    def look(self) -> None:
+        """Asks the runs that are new, and those that had not been started when last asked."""
+        for run_id in run_ids(self._root):
+            if run_id not in self._asked:
+                with suppress(FileNotFoundError):  # somebody is removing this run
+                    self._ask(run_id)
+
+    def at_work(self, folder: Path) -> bool:
+        """Whether a run keeps its checkpoints in `folder` now, if only by a link."""
+        here = self._by_folder.get(folder.resolve(), ())
+        return any(_is_at_work(events.journal_path(self._root, run_id)) for run_id in here)
+
+    def _ask(self, run_id: str) -> None:
+        said = {r.kind: r.fields for r in beginning(events.journal_path(self._root, run_id))}
+        is_training = said.get("created", {}).get("stage") == "train"
+        if is_training and "started" not in said:
+            return
+        self._asked.add(run_id)
+        place = _run_dir(self._root, said["started"].get("params")) if is_training else None
         if place is not None:
-            found.setdefault(place, run_id)
-    return found
+            self.newest[place] = max(run_id, self.newest.get(place, ""))
+            self._by_folder.setdefault((place / _FOLDER).resolve(), []).append(run_id)
 
 
-def _run_dir(root: Path, run_id: str) -> Path | None:
+def _is_at_work(journal: Path) -> bool:
+    try:
+        run = read_run(journal)
+    except FileNotFoundError:
+        return False
+    return run is not None and run.status == "running"
+
+
+def _run_dir(root: Path, params: object) -> Path | None:
     """Where a training run keeps its checkpoints, by the knobs it was started with.
 
     Resolved, so that two ways to write one place are one place.
     """
-    records = list(islice(events.read(events.journal_path(root, run_id)), _HEAD))
-    if not records or records[0].fields.get("stage") != "train":
-        return None
-    params = next((r.fields.get("params") for r in records if r.kind == "started"), None)
     if not isinstance(params, dict):
         return None
     texts = {key: params.get(key, {}).get("text") for key in ("output_dir", "run_name")}
