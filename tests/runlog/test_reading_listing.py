@@ -12,12 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.text import Text
+from sqlalchemy.exc import DBAPIError
 
 from codetune.artefact import append_record
 from codetune.errors import UserError
 from codetune.runlog import events, open_run, process
 from codetune.runlog.reading.listing import Listed, Wanted, list_lines, listed, wanted_of
 from codetune.runlog.reading.queries import reading
+from codetune.runlog.store import database
+from codetune.runlog.store.database import locate
 from tests.runlog.example_runs import HOSTILE, crashed, training
 
 
@@ -338,3 +341,43 @@ def test_wanted_flags_become_conditions() -> None:
         ("stage", "a=b", True),
     ]
     assert Wanted().limit == 20
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def anywhere(request: pytest.FixtureRequest) -> str | None:
+    """An empty database; that on the server sorts, and knows letters, as English people do."""
+    if request.param == "sqlite":
+        return None
+    server = locate(Path(), request.getfixturevalue("postgres_url"))
+    english = "TEMPLATE template0 ENCODING UTF8 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'"
+    unbound = database.engine(server).execution_options(isolation_level="AUTOCOMMIT")
+    with unbound.connect() as connection:
+        connection.exec_driver_sql("DROP DATABASE IF EXISTS english")
+        try:
+            connection.exec_driver_sql(f"CREATE DATABASE english {english} LOCALE 'C.UTF-8'")
+        except DBAPIError as problem:
+            pytest.skip(f"no server with locales here: {problem.orig}")
+    return request.getfixturevalue("postgres_url").replace("/postgres", "/english")
+
+
+NAMES = ["b", "A", "\u00c9dit", "a", "B", "_", "edit", "\U0001f600", "\uff21"]
+
+
+def test_texts_are_sorted_and_found_alike_on_both_engines(
+    tmp_path: Path, anywhere: str | None
+) -> None:
+    for name in NAMES:
+        run = open_run(
+            tmp_path, stage="sft", config={"word": name}, name=name, database_url=anywhere
+        )
+        for word in (name, "\U0001f9ff"):
+            run.tag(word)
+        run.finish("finished")
+    project = tmp_path, anywhere
+    for key in ("name", "tag", "word"):
+        assert names(project, sort=key) == sorted(NAMES), key
+        assert names(project, sort=f"-{key}") == sorted(NAMES, reverse=True), key
+    for part, fits in (("\u00e9D", {"\u00c9dit"}), ("ED", {"edit"}), ("\uff41", {"\uff21"})):
+        for key in ("name", "tag", "word"):
+            assert set(names(project, f"{key}~{part}")) == fits, (key, part)
+    assert names(project, "result~x") == []

@@ -22,6 +22,7 @@ from sqlalchemy import (
     and_,
     case,
     cast,
+    collate,
     func,
     or_,
     select,
@@ -144,7 +145,12 @@ def _text(word: str, value: ColumnElement[Any], among: Sequence[str] = ()) -> Ke
             raise UserError(f"{word}: no run can be {wanted.value!r}; {hint}")
         return _compared_text(word, value, wanted)
 
-    return Key(value, (value,), test)
+    return Key(value, (_by_letters(value),), test)
+
+
+def _by_letters(value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A text to sort by, in an order that does not depend on the locale of a server."""
+    return collate(value, "C")
 
 
 def _compared_text(word: str, value: ColumnElement[Any], wanted: Condition) -> ColumnElement[bool]:
@@ -176,7 +182,7 @@ def _reference(word: str, value: ColumnElement[Any]) -> Key:
 def _words(word: str, column: Column[Any]) -> Key:
     """Several texts of a run: `=` and `~` ask for one that fits, `!=` for none that does."""
     mine = column.table.c.run_id == _run.id
-    first = select(func.min(column)).where(mine).scalar_subquery()
+    first = select(func.min(_by_letters(column))).where(mine).scalar_subquery()
 
     def test(wanted: Condition) -> ColumnElement[bool]:
         if wanted.is_none and wanted.operator in ("=", "!="):
@@ -250,7 +256,7 @@ def _param(name: str) -> Key:
             return _compared_text(name, text, wanted)
         return _COMPARE[wanted.operator](amount, given)
 
-    return Key(text, (amount, text), test)
+    return Key(text, (amount, _by_letters(text)), test)
 
 
 def _of_metric(name: str, which: str) -> ColumnElement[Any]:

@@ -164,7 +164,14 @@ def _connect(
     if create:
         file.chmod(0o600)
     connection.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
+    # As servers do: small letters of every alphabet, and an order by code points, called C.
+    connection.create_function("lower", 1, _lower, deterministic=True)
+    connection.create_collation("C", lambda one, other: (one > other) - (one < other))
     return connection
+
+
+def _lower(value: Any) -> str | None:
+    return None if value is None else str(value).lower()
 
 
 def _in_fitting_mode(source: str, busy_seconds: float, *, create: bool) -> sqlite3.Connection:
