@@ -20,7 +20,7 @@ from codetune.errors import UserError
 from codetune.machine.storage import size_on_disk
 from codetune.runlog import events
 from codetune.runlog.ends import beginning
-from codetune.runlog.local import read_run, run_ids
+from codetune.runlog.local import read_ends, run_ids
 from codetune.training.checkpoints import all_checkpoints, checkpoint_dir, step_of
 
 POLICY = """\
@@ -80,7 +80,7 @@ def _choices(
     root: Path, place: Path, runs: _Runs, checkpoints: Sequence[Path], keep_last: int
 ) -> Iterator[Choice]:
     run_id = runs.newest.get(place)
-    run = read_run(events.journal_path(root, run_id)) if run_id else None
+    run = read_ends(events.journal_path(root, run_id)) if run_id else None
     name = f"{run.name} ({run.id[-8:]})" if run else "-"
     why_all = f"run is {run.status}" if run and run.status not in _DONE else None
     if run is None:
@@ -187,7 +187,7 @@ class _Runs:
 
 def _is_at_work(journal: Path) -> bool:
     try:
-        run = read_run(journal)
+        run = read_ends(journal)
     except FileNotFoundError:
         return False
     return run is not None and run.status == "running"

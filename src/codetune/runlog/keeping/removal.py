@@ -17,7 +17,7 @@ from codetune.errors import RefusedError
 from codetune.machine.storage import size_on_disk
 from codetune.runlog import events
 from codetune.runlog.keeping.amend import journal_of
-from codetune.runlog.local import RunRow, read_run
+from codetune.runlog.local import RunRow, read_ends
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -41,7 +41,7 @@ def check(root: Path, rows: Sequence[RunRow]) -> None:
     The journals say so: what was read before a person was asked may be old.
     """
     for row in rows:
-        found = read_run(journal_of(root, row.id))
+        found = read_ends(journal_of(root, row.id))
         if found is not None and found.status == "running":
             raise RefusedError(f"run {row.name} ({row.id}) is at work; end it first")
 
