@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
-import psutil
 import pytest
 
 from codetune import runlog
@@ -17,6 +16,7 @@ from codetune.doctor.access import file_system, permissions
 from codetune.doctor.examination import Surroundings, examine
 from codetune.doctor.finding import Finding
 from codetune.doctor.space import disk_by_run
+from codetune.runlog.store import database
 
 MIB = 2**20
 
@@ -174,8 +174,9 @@ def test_folders_of_another_user_are_findings_and_no_traceback(tmp_path: Path) -
 def test_a_network_file_system_under_logs_is_a_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    mounts = [SimpleNamespace(mountpoint=str(tmp_path), fstype=kind)]
-    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: mounts)
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"server:/share {tmp_path} {kind} rw 0 0\n")
+    monkeypatch.setattr(database, "_MOUNTS", mounts)
     (finding,) = file_system(tmp_path, None)
     assert bool(finding.todo) is (kind != "ext4")
     if finding.todo:

@@ -193,17 +193,52 @@ def test_an_unreachable_place_is_one_line_for_the_user(tmp_path: Path) -> None:
         open_run(tmp_path, stage="sft", config={}, database_url="sqlite:///taken/runs.db")
 
 
-def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def mounted(kind: str) -> None:
-        mounts = [SimpleNamespace(mountpoint="/", fstype="ext4")]
-        mounts.append(SimpleNamespace(mountpoint=str(tmp_path), fstype=kind))
-        monkeypatch.setattr(psutil, "disk_partitions", lambda all: mounts)
+def mounted(folder: Path, *mounts: tuple[Path, str]) -> Path:
+    """The kernel's table of mounts."""
+    table = folder / "mounts"
+    lines = [
+        f"x {str(place).replace(' ', chr(92) + '040')} {kind} rw 0 0" for place, kind in mounts
+    ]
+    table.write_text("".join(f"{line}\n" for line in ["/dev/root / ext4 rw 0 0", *lines]))
+    return table
 
-    mounted("nfs4")
+
+def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(tmp_path / "runs.db")
+    monkeypatch.setattr(database, "_MOUNTS", mounted(tmp_path, (tmp_path, "nfs4")))
     with pytest.raises(UserError, match="lies on nfs4"):
-        revision.prepare(Place(tmp_path / "runs.db"))
-    mounted("ext4")
-    revision.prepare(Place(tmp_path / "runs.db"))
+        revision.prepare(place)
+    mounted(tmp_path, (tmp_path, "ext4"))
+    revision.prepare(place)
+    mounted(tmp_path, (tmp_path, "nfs4"))  # as when a checkout was moved there
+    with pytest.raises(UserError, match="lies on nfs4"):
+        revision.prepare(place)
+
+
+@pytest.mark.parametrize("name", ["share", "two words", "back\\slash", "\u00e9"])
+def test_a_network_file_system_behind_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    share = tmp_path / name
+    share.mkdir()
+    (tmp_path / "logs").symlink_to(share)
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    table = mounted(tmp_path, (share / "other", "cifs"), (share, "autofs"), (share, "nfs"))
+    table.write_text(table.read_text().replace("back\\slash", "back\\134slash"))
+    monkeypatch.setattr(database, "_MOUNTS", table)
+    with pytest.raises(UserError, match="logs/runs.db: lies on nfs,"):
+        database.check_filesystem(tmp_path / "logs/runs.db")
+    database.check_filesystem(tmp_path / "circle/runs.db")
+    database.check_filesystem(tmp_path / f"{name}-2/runs.db")
+
+
+def test_without_a_table_of_mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = [SimpleNamespace(mountpoint=str(tmp_path), fstype="smb3")]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda all: mounts)
+    database.check_filesystem(tmp_path / "runs.db")
+    monkeypatch.setattr(database, "_MOUNTS", tmp_path / "absent")
+    with pytest.raises(UserError, match="lies on smb3"):
+        database.check_filesystem(tmp_path / "runs.db")
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,8 @@ def prepare(place: Place) -> None:
     checkouts may share it.
     """
     file = place.file
+    if file is not None:
+        database.check_filesystem(file)
     found = _server_revision(place) if file is None else _file_revision(place, file)
     if found == HEAD:
         return
@@ -54,8 +56,6 @@ def prepare(place: Place) -> None:
             f"{place}: has schema revision {found}, this version of CodeTune needs {HEAD}; run "
             "`./scripts.sh runs upgrade` (all checkouts that share it then need this version)"
         )
-    if file is not None and found is None:
-        database.check_filesystem(file)
     from codetune.runlog.store.upgrade import upgrade
 
     done = upgrade(place)
