@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +17,7 @@ from codetune import artefact
 from codetune.artefact import Origin
 from codetune.errors import RefusedError, UserError
 from codetune.machine.storage import size_on_disk
-from codetune.runlog import Run, create_run, events, open_run
+from codetune.runlog import Run, capture, create_run, events, open_run
 from codetune.runlog.keeping import amend, verbs
 from codetune.runlog.keeping.rebuild import writing
 from codetune.runlog.keeping.verbs import Place
@@ -202,6 +204,51 @@ def test_a_run_at_work_is_refused_and_none_is_removed(tmp_path: Path) -> None:
     assert len(list_runs(tmp_path)) == 2
     assert len(verbs.rm(at, verbs.runs_called(at, ["mine", "busy", "mine"])).data["removed"]) == 2
     assert list_runs(tmp_path) == []
+
+
+def changed(root: Path, name: str, patch: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run of code that is not the commit; returns where its patch is kept."""
+    code = capture.CodeVersion("c" * 40, patch)
+    monkeypatch.setattr(capture, "code_version", lambda: code)
+    ended(root, name)
+    assert code.diff_sha256
+    return capture.patch_path(root, code.diff_sha256)
+
+
+def test_a_patch_goes_with_the_last_run_that_refers_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = Place(tmp_path, None)
+    shared = changed(tmp_path, "a", b"diff --git a/x b/x\n+1\n", monkeypatch)
+    assert changed(tmp_path, "b", b"diff --git a/x b/x\n+1\n", monkeypatch) == shared
+    other = changed(tmp_path, "c", b"diff --git a/x b/x\n+2\n", monkeypatch)
+    told = verbs.rm(at, verbs.runs_called(at, ["a"]))
+    assert told.data["patches"] == [] and told.said.startswith("1 removed;")
+    assert shared.exists() and other.exists()
+    told = verbs.rm(at, verbs.runs_called(at, ["b"]))
+    assert told.data["patches"] == [f"logs/diffs/{shared.name}"]
+    assert told.said.startswith(f"1 removed with logs/diffs/{shared.name};")
+    assert list((tmp_path / "logs/diffs").iterdir()) == [other]
+
+
+def test_a_hash_that_is_none_removes_nothing(tmp_path: Path) -> None:
+    run = ended(tmp_path)
+    journal = events.journal_path(tmp_path, run.id)
+    sha = read_started(journal)["diff_sha256"]
+    (tmp_path / "victim.patch").write_text("")
+    (tmp_path / "logs/diffs").mkdir(exist_ok=True)
+    damaged = journal.read_text().replace(
+        f'"diff_sha256":{json.dumps(sha)}', '"diff_sha256":"../../victim"'
+    )
+    assert "../../victim" in damaged
+    journal.write_text(damaged)
+    at = Place(tmp_path, None)
+    assert verbs.rm(at, verbs.runs_called(at, ["mine"])).data["patches"] == []
+    assert (tmp_path / "victim.patch").exists()
+
+
+def read_started(journal: Path) -> dict[str, Any]:
+    return next(r.fields for r in events.read(journal) if r.kind == "started")
 
 
 def test_a_run_that_began_while_a_person_was_asked_is_refused(tmp_path: Path) -> None:

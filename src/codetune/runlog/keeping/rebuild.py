@@ -33,7 +33,7 @@ def writing(root: Path, database_url: str | None) -> Iterator[Engine]:
     prepare(place)
     database = engine(place)
     try:
-        for run_id in removal.complete(root, database):
+        for run_id in removal.complete(root, database).runs:
             console.say(f"run {run_id}: its removal, which was cut short, is done now")
         yield database
     except DBAPIError as problem:

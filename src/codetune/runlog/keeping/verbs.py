@@ -72,11 +72,14 @@ def rm(at: Place, rows: Sequence[RunRow]) -> Told:
     """Removes runs from the run log, and tells what stays of them on disk."""
     left = list(removal.left_behind(at.root, rows))
     with rebuild.writing(at.root, at.url) as database:
-        removal.remove(at.root, database, rows)
+        ended = removal.remove(at.root, database, rows)
     stays = [{"path": one.path, "run": one.run.id, "bytes": one.size} for one in left]
     lines = [[one.run.name, one.path, size(one.size)] for one in left]
-    data = {"removed": [row.id for row in rows], "stays": stays}
-    said = f"{len(rows)} removed; what they made stays and takes {size(sum(o.size for o in left))}"
+    patches = list(ended.patches)
+    data = {"removed": [row.id for row in rows], "patches": patches, "stays": stays}
+    gone = f" with {', '.join(patches)}" if patches else ""
+    taken = size(sum(one.size for one in left))
+    said = f"{len(rows)} removed{gone}; what they made stays and takes {taken}"
     return Told(data, console.table("stays on disk", ["made by", "path", "size"], lines), said)
 
 
