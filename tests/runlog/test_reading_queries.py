@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -146,6 +148,34 @@ def test_a_locked_database_is_read_as_far_as_it_is_indexed(
     assert "not all runs are up to date" in said
     assert [row.name for row in list_runs(tmp_path)] == ["unindexed", "one"]
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("lock", "code"), [("IMMEDIATE", 0), pytest.param("EXCLUSIVE", 2, marks=pytest.mark.slow)]
+)
+def test_another_process_that_holds_the_database_costs_one_line(
+    tmp_path: Path, root: Path, lock: str, code: int
+) -> None:
+    """One that writes lets us read; one that lets nobody read is waited for, and named."""
+    ended(tmp_path, "one")
+    assert len(list_runs(tmp_path)) == 1
+    create_run(tmp_path, stage="sft", name="unindexed")
+    hold = (
+        "import sqlite3, sys; held = sqlite3.connect('logs/runs.db', isolation_level=None); "
+        f"held.execute('PRAGMA journal_mode=TRUNCATE'); held.execute('BEGIN {lock}'); "
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", hold], cwd=tmp_path, **pipes) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        listing = [sys.executable, str(root / "scripts/runs/runs.py"), "list"]
+        asked = subprocess.run(listing, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        holder.kill()
+    assert asked.returncode == code
+    assert asked.stderr.count("\n") == 1
+    assert "database is locked" in asked.stderr
+    assert ("one" in asked.stdout) == (code == 0)
 
 
 def test_a_run_that_grows_while_it_is_read_is_read_whole_the_next_time(tmp_path: Path) -> None:
