@@ -50,11 +50,27 @@ def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[st
     shutil.rmtree(sockets)
 
 
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the real `train` wants to see before a session is opened: a recipe, a base and rows."""
+    from tests.evaluation import tiny  # needs seconds
+
+    place = tmp_path_factory.mktemp("inputs")
+    for folder in ("configs/train", "data"):
+        (place / folder).mkdir(parents=True)
+    recipe = "model_name_or_path: base\nmax_length: 96\n"
+    (place / "configs" / "train" / "default.yaml").write_text(recipe)
+    tiny.make_base(place / "base", steps=0)
+    tiny.write_rows(place / "data" / "train.jsonl", tiny.house_rows(4))
+    tiny.write_rows(place / "data" / "eval.jsonl", tiny.house_rows(4, first=100))
+    return place
+
+
 @pytest.fixture
-def checkout(tmp_path: Path, private: dict[str, str]) -> Iterator[Checkout]:
+def checkout(tmp_path: Path, private: dict[str, str], inputs: Path) -> Iterator[Checkout]:
     """A checkout whose `train` is the slow stage; no process of it is left behind."""
     root = tmp_path / "my code $(touch pwned) #{pid} 'x"
-    root.mkdir()
+    shutil.copytree(inputs, root)
     (root / "scripts").symlink_to(ROOT / "scripts")
     door = root / "scripts.sh"
     door.write_text(DOOR)

@@ -47,6 +47,8 @@ ODD = [
 
 def test_every_argument_arrives_as_it_was_typed(checkout: Checkout) -> None:
     words = [f"--train_file={word}" for word in ODD] + ["--eval_file", "odd\n;'\" $HOME.jsonl"]
+    shutil.copy(checkout.root / "data" / "train.jsonl", checkout.root / ODD[-1])
+    shutil.copy(checkout.root / "data" / "eval.jsonl", checkout.root / words[-1])
     seen = checkout.started(*words, "--run_name", "mine")
     assert seen["argv"][: len(words)] == words
     assert [name for name in checkout.names() if "mine" not in name] == []
