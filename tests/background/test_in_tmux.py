@@ -224,6 +224,15 @@ def test_an_ended_session_shows_how_it_ended(checkout: Checkout) -> None:
     )
 
 
+def test_an_only_line_is_not_scrolled_away_when_its_program_ends(checkout: Checkout) -> None:
+    assert checkout.call("train", DOOR_EXIT="5").returncode == 0
+    visible = ("capture-pane", "-p", "-t")  # without the history
+    for window, said in (("train", "the door is closed"), ("gpu", "gpu was here")):
+        shown = partial(checkout.tmux, *visible, f"codetune-default:{window}")
+        until(lambda shown=shown: "Pane is dead" in shown(), "it has ended")
+        assert shown().splitlines()[0] == said
+
+
 def checkout_run(checkout: Checkout) -> str:
     return local.run_ids(checkout.root)[0]
 

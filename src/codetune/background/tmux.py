@@ -23,6 +23,9 @@ from codetune.runlog import process
 
 OLDEST = (3, 2)  # the first with `new-session -e`
 WINDOWS = ("train", "gpu", "tensorboard")
+# When a program ends, tmux scrolls its screen by a line to say so. An empty first line is what
+# scrolls away; otherwise an only line of output would.
+_BELOW_AN_EMPTY_LINE = ("sh", "-c", 'echo; exec "$@"', "sh")
 # They describe the terminal that a program is shown on: in a window that is tmux, not the caller.
 TERMINAL = frozenset(
     ("TERM", "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "TERMCAP", "COLORTERM", "COLUMNS", "LINES")
@@ -162,7 +165,8 @@ def opening(plan: Plan, known: set[str]) -> str:
             how = ["new-session", "-d", "-s", plan.name, *passed]
         else:
             how = ["new-window", "-d", "-a", "-t", f"={plan.name}:{{end}}"]
-        commands.append([*how, "-n", verb, *here, *clean, *plan.command(verb)])
+        program = [*_BELOW_AN_EMPTY_LINE, *plan.command(verb)]
+        commands.append([*how, "-n", verb, *here, *clean, *program])
         target = window if verb == WINDOWS[0] else f"={plan.name}:{{end}}"
         commands.append(["set-option", "-w", "-t", target, "remain-on-exit", "on"])
         if verb == WINDOWS[0]:
