@@ -70,13 +70,13 @@ def _parser() -> "Parser":
 
 
 def _lineage(options: Namespace) -> None:
-    from codetune.runlog.reading import lineage, lineage_tree, queries
+    from codetune.runlog.reading import lineage, lineage_stack, lineage_tree, queries
 
     flags = {"forward": options.forward, "everything": options.everything}
     with queries.reading(ROOT, _here().url) as connection:
         found = lineage.lineage(connection, ROOT, options.what, **flags)
     if options.json:
-        console.emit(json.dumps(found.as_dict(), indent=1))
+        console.emit(lineage_stack.as_json(found.as_dict()))
     else:
         console.line("\n".join(lineage_tree.tree_lines(found, **flags)))
 

@@ -7,7 +7,7 @@ nothing. Each run is told once, so that a circle of runs that made equal bytes e
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from sqlalchemy import Connection, select
 from codetune.errors import UserError
 from codetune.runlog.local import RunFile, RunRow
 from codetune.runlog.reading.disk import DAMAGED, OK, asked_place, exists, state_of
+from codetune.runlog.reading.lineage_stack import Call, returned
 from codetune.runlog.reading.queries import find
 from codetune.runlog.reading.record import brief
 from codetune.runlog.reading.rows import rows_of
@@ -40,8 +41,14 @@ class Step:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""
+        return returned(self.told())
+
+    def told(self) -> Call[dict[str, Any]]:
+        """`as_dict`, as a call on a stack of our own."""
         code = {"commit": self.commit, "diff_sha256": self.diff_sha256}
-        files = [file.as_dict() for file in self.files]
+        files = []
+        for file in self.files:
+            files.append((yield file.told()))
         above = {"told_above": True} if self.told_above else {}
         return {**brief(self.run), "code": code, "knobs": self.knobs, "files": files, **above}
 
@@ -61,8 +68,14 @@ class Artefact:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""
+        return returned(self.told())
+
+    def told(self) -> Call[dict[str, Any]]:
+        """`as_dict`, as a call on a stack of our own."""
         said = {"state": self.state or None, "doubt": self.doubt or None}
-        runs = [step.as_dict() for step in self.runs]
+        runs = []
+        for step in self.runs:
+            runs.append((yield step.told()))
         kept = {name: value for name, value in asdict(self.file).items() if name != "role"}
         return {**kept, **said, "runs": runs}
 
@@ -84,12 +97,12 @@ def lineage(
     if asked is None and _HASH.fullmatch(what):
         asked = _by_hash(connection, what.lower())
     if asked is not None:
-        return walk.artefact(asked, None)
+        return returned(walk.artefact(asked, None))
     known = _recorded(connection, root, what)
     if known is not None:
-        return walk.artefact(Artefact(known, state_of(root, known)), None)
+        return returned(walk.artefact(Artefact(known, state_of(root, known)), None))
     try:
-        return walk.step(find(connection, what))
+        return returned(walk.step(find(connection, what)))
     except UserError:
         if not exists(Path(what)):
             raise
@@ -110,16 +123,19 @@ class _Walk:
         if not forward:
             self._read_outputs()
 
-    def artefact(self, found: Artefact, reader: str | None) -> Artefact:
+    def artefact(self, found: Artefact, reader: str | None) -> Call[Artefact]:
         """`found` with the run that made it before `reader` read it, or (forward) its readers."""
         if self._forward:
-            readers = self._readers(found.file)
-            return replace(found, runs=tuple(self.step(run_id) for run_id in readers))
-        maker, doubt = self._maker(found.file, reader)
-        steps = () if maker is None else (self.step(maker),)
-        return replace(found, runs=steps, doubt=doubt)
+            runs, doubt = self._readers(found.file), ""
+        else:
+            maker, doubt = self._maker(found.file, reader)
+            runs = [] if maker is None else [maker]
+        steps = []
+        for run_id in runs:
+            steps.append((yield self.step(run_id)))
+        return replace(found, runs=tuple(steps), doubt=doubt)
 
-    def step(self, run_id: str) -> Step:
+    def step(self, run_id: str) -> Call[Step]:
         """A run with what it read (forward: what it made), each file with its own runs."""
         run = schema.run
         row = rows_of(self._connection, select(run).where(run.c.id == run_id))[0]
@@ -129,16 +145,18 @@ class _Walk:
         code = select(run.c.git_commit, run.c.git_diff_sha256).where(run.c.id == run_id)
         commit, changes = self._connection.execute(code).one()
         files = row.outputs if self._forward else row.inputs
-        told = tuple(self._files(list(dict.fromkeys(files)), run_id))
-        return Step(row, commit, changes, self._knobs(row), told)
+        told = []
+        for file in self._looked_at(list(dict.fromkeys(files))):
+            told.append((yield self.artefact(file, run_id)))
+        return Step(row, commit, changes, self._knobs(row), tuple(told))
 
-    def _files(self, files: Sequence[RunFile], reader: str) -> Iterable[Artefact]:
+    def _looked_at(self, files: Sequence[RunFile]) -> Iterator[Artefact]:
         counted: dict[str, int] = {}
         for file in files:
             counted[file.kind] = counted.get(file.kind, 0) + 1
             looked_at = self._everything or counted[file.kind] <= LISTED
             state = state_of(self._root, file) if looked_at else ""
-            yield self.artefact(Artefact(file, state), reader)
+            yield Artefact(file, state)
 
     def _read_outputs(self) -> None:
         """Who made what: a run has few outputs, so all of them fit into one question."""

@@ -10,6 +10,7 @@ from codetune.runlog.reading.disk import OK
 from codetune.runlog.reading.figures import SHORT, duration, when
 from codetune.runlog.reading.layout import one_line
 from codetune.runlog.reading.lineage import LISTED, Artefact, Step
+from codetune.runlog.reading.lineage_stack import Call, returned
 
 _LONGEST = 160  # characters of a knob's value
 
@@ -23,8 +24,8 @@ class _Node:
 def tree_lines(found: Step | Artefact, *, forward: bool, everything: bool) -> Iterator[str]:
     """The lines; sources of which there are many are counted, unless all are wanted."""
     drawing = _Drawing("read by" if forward else "made by", everything)
-    node = drawing.step(found, "") if isinstance(found, Step) else drawing.artefact(found)
-    yield from _drawn(node, "", "")
+    call = drawing.step(found, "") if isinstance(found, Step) else drawing.artefact(found)
+    yield from _drawn(returned(call))
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,18 @@ class _Drawing:
     verb: str
     everything: bool
 
-    def artefact(self, one: Artefact) -> _Node:
+    def artefact(self, one: Artefact) -> Call[_Node]:
         file = one.file
         facts = [file.kind, one_line(file.path), (file.sha256 or "no hash")[:SHORT]]
         said = [one.state] if one.state not in ("", OK) else []
         said += [one.doubt] if one.doubt else []
         line = " ".join(filter(None, facts)) + (f" ({'; '.join(said)})" if said else "")
-        return _Node([one_line(line)], [self.step(step, self.verb) for step in one.runs])
+        below = []
+        for step in one.runs:
+            below.append((yield self.step(step, self.verb)))
+        return _Node([one_line(line)], below)
 
-    def step(self, step: Step, verb: str) -> _Node:
+    def step(self, step: Step, verb: str) -> Call[_Node]:
         run = step.run
         name = f"{one_line(run.name)} ({run.id[-SHORT:]})"
         if step.told_above:
@@ -49,20 +53,23 @@ class _Drawing:
         lines = [f"{verb} {name}: {facts}, {_code(step)}".strip()]
         knobs = [f"{key}={one_line(text)[:_LONGEST]}" for key, text in step.knobs.items()]
         lines += ["with " + " ".join(map(one_line, knobs))] if knobs else []
-        return _Node(lines, [*self._files(step)])
+        below = yield self._files(step)
+        return _Node(lines, below)
 
-    def _files(self, step: Step) -> Iterator[_Node]:
+    def _files(self, step: Step) -> Call[list[_Node]]:
         """Each file; but where many of a kind come from no run, their number and what is gone."""
         sources = Counter(one.file.kind for one in step.files if not one.runs)
         many = {kind for kind, n in sources.items() if n > LISTED and not self.everything}
+        nodes = []
         for one in step.files:
             if one.runs or one.file.kind not in many:
-                yield self.artefact(one)
+                nodes.append((yield self.artefact(one)))
         for kind in sorted(many):
             states = [o.state for o in step.files if not o.runs and o.file.kind == kind]
             wrong = Counter(state for state in states if state not in ("", OK))
             said = "".join(f", {n} of the first {LISTED} {state}" for state, n in wrong.items())
-            yield _Node([f"{sources[kind]:,} x {kind}{said} (--all lists them)"], [])
+            nodes.append(_Node([f"{sources[kind]:,} x {kind}{said} (--all lists them)"], []))
+        return nodes
 
 
 def _code(step: Step) -> str:
@@ -70,12 +77,13 @@ def _code(step: Step) -> str:
     return f"code {step.commit[:12] if step.commit else 'of no commit'}{changes}"
 
 
-def _drawn(node: _Node, first: str, rest: str) -> Iterator[str]:
-    bar = "│  " if node.below else "   "
-    for number, line in enumerate(node.lines):
-        yield f"{rest}{bar}{line}" if number else f"{first}{line}"
-    for number, child in enumerate(node.below, 1):
-        last = number == len(node.below)
-        yield from _drawn(
-            child, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  ")
-        )
+def _drawn(node: _Node) -> Iterator[str]:
+    waiting = [(node, "", "")]  # with what stands before its first line, and before the rest
+    while waiting:
+        node, first, rest = waiting.pop()
+        bar = "│  " if node.below else "   "
+        for number, line in enumerate(node.lines):
+            yield f"{rest}{bar}{line}" if number else f"{first}{line}"
+        for number, child in enumerate(reversed(node.below)):
+            tip, bar = ("├─ ", "│  ") if number else ("└─ ", "   ")
+            waiting.append((child, rest + tip, rest + bar))
