@@ -75,8 +75,13 @@ def test_sqlite_places(url: str | None, file: str) -> None:
 def test_postgres_urls_are_spelled_for_the_driver_and_shown_without_secrets(scheme: str) -> None:
     place = locate(Path(), f"{scheme}://me:hunter2@db.host:5433/runs?password=hunter2")
     assert place.url.startswith("postgresql+psycopg://me:hunter2@db.host:5433/runs")
-    assert str(place) == "postgresql://db.host/runs"
+    assert str(place) == "postgresql://db.host:5433/runs"
     assert "hunter2" not in repr(place)
+
+
+@pytest.mark.parametrize("end", ["db.host/runs", "[::1]:5433/runs", "[::1]/runs", "/runs"])
+def test_host_and_port_are_shown_as_they_were_written(end: str) -> None:
+    assert str(locate(Path(), f"postgresql://{end}?password=hunter2")) == f"postgresql://{end}"
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,8 @@ class Place:
         if self.file is not None:
             return str(self.file)
         parts = urlsplit(self.url)
-        return f"postgresql://{parts.hostname or ''}{parts.path}"
+        host, port = parts.hostname or "", "" if parts.port is None else f":{parts.port}"
+        return f"postgresql://{f'[{host}]' if ':' in host else host}{port}{parts.path}"
 
     def __repr__(self) -> str:
         return f"Place({self})"

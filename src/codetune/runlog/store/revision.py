@@ -33,6 +33,7 @@ _FINAL = (
     ),
     (r"Name or service not known|not known|No address", "correct the host in DATABASE_URL"),
 )
+_PUNCTUATION = (".", ",", ":", ";", "!", "?")  # behind it a next line needs no other
 _CONNECTING = re.compile(r"connection (?:failed: |to server [^:]*failed: )|FATAL: ")
 
 
@@ -99,7 +100,10 @@ def reason(place: Place, problem: object) -> str:
     hidden = [parts.password or "", *re.findall(r"password=([^&]*)", parts.query)]
     for secret in {*hidden, *map(unquote, hidden), *map(unquote_plus, hidden)} - {""}:
         said = said.replace(secret, "***")
-    return " ".join(_CONNECTING.sub("", " ".join(said.split())).split())[:300]
+    told = ""
+    for line in filter(None, map(str.strip, said.splitlines())):
+        told += f"{' ' if told.endswith(_PUNCTUATION) else '; '}{line}" if told else line
+    return " ".join(_CONNECTING.sub("", " ".join(told.split())).split())[:300]
 
 
 def _way_back(place: Place) -> str:
