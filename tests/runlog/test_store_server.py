@@ -104,11 +104,14 @@ def test_nobody_there_is_one_line_while_waiting_and_one_at_the_end(
 ) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # nobody listens on it
-        line = refused(f"postgresql://me:hunter2@127.0.0.1:{taken.getsockname()[1]}/runs")
-    assert "Connection refused" in line
+        port = taken.getsockname()[1]
+        line = refused(f"postgresql://me:hunter2@127.0.0.1:{port}/runs")
+    assert line.startswith(f"postgresql://127.0.0.1:{port}/runs: ")
+    assert "Connection refused; Is the server running" in line
     assert "check DATABASE_URL and that the server runs" in line
     (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith("postgresql://127.0.0.1/runs: no answer yet (Connection refused")
+    where = f"postgresql://127.0.0.1:{port}/runs"
+    assert said.startswith(f"{where}: no answer yet (Connection refused; Is")
     assert "hunter2" not in said + line
 
 
