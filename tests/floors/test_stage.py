@@ -176,7 +176,7 @@ def test_dotenv_is_read_and_what_is_set_wins(run: Stage, tmp_path: Path) -> None
 def test_signals_end_with_their_code(
     tmp_path: Path, root: Path, run: Stage, number: signal.Signals, code: int, status: str
 ) -> None:
-    from codetune.runlog.reading.queries import list_runs
+    from tests.runlog.asking import list_runs
 
     env = {**os.environ, "PYTHONPATH": str(root / "src")}
     process = subprocess.Popen(
@@ -221,7 +221,7 @@ def test_ctrl_c_while_the_run_is_being_opened_is_no_bug(tmp_path: Path, root: Pa
 
 
 def test_every_invocation_is_recorded(run: Stage, tmp_path: Path) -> None:
-    from codetune.runlog.reading.queries import list_runs
+    from tests.runlog.asking import list_runs
 
     for what in ("done", "user", "bug", "late"):
         run("--what", what, CODETUNE_PARENT_RUN="01PARENT")

@@ -22,7 +22,7 @@ from codetune.runlog.keeping import amend, verbs
 from codetune.runlog.keeping.rebuild import writing
 from codetune.runlog.keeping.verbs import Place
 from codetune.runlog.local import read_run, run_ids
-from codetune.runlog.reading.queries import get_run, list_runs
+from tests.runlog.asking import get_run, list_runs
 from tests.runlog.example_runs import HOSTILE
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,8 @@ from codetune.runlog import capture, open_run
 from codetune.runlog.reading import answers
 from codetune.runlog.reading.comparison import as_json, compared, comparison_lines, named
 from codetune.runlog.reading.details import RunDetails
-from codetune.runlog.reading.queries import get_run, reading
+from codetune.runlog.reading.queries import reading
+from tests.runlog.asking import get_run
 from tests.runlog.example_runs import HOSTILE, training
 
 

@@ -19,8 +19,8 @@ from codetune.runlog.reading.figures import duration, seconds_of, when, when_sho
 from codetune.runlog.reading.page import metric_lines, page
 from codetune.runlog.reading.picture import save_picture
 from codetune.runlog.reading.points import Bucket
-from codetune.runlog.reading.queries import get_run
 from codetune.runlog.reading.record import as_record
+from tests.runlog.asking import get_run
 from tests.runlog.example_runs import HOSTILE, training
 
 ROW = RunRow(

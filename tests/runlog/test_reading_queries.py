@@ -18,10 +18,11 @@ from codetune.runlog import Run, create_run, events, open_run, process
 from codetune.runlog.keeping.rebuild import reindex
 from codetune.runlog.reading import queries
 from codetune.runlog.reading.listing import Wanted, listed
-from codetune.runlog.reading.queries import find, get_run, list_runs, nothing_ran, reading
+from codetune.runlog.reading.queries import find, nothing_ran, reading
 from codetune.runlog.reading.rows import crashed_ids, rows_of, tags_of
 from codetune.runlog.store import revision, schema
 from codetune.runlog.store.database import locate
+from tests.runlog.asking import get_run, list_runs
 from tests.runlog.example_runs import HOSTILE, crashed, training
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from codetune.runlog import RunRow, active_runs, events, flusher, latest, open_run, process
 from codetune.runlog.keeping.rebuild import reindex
-from codetune.runlog.reading.queries import get_run, list_runs
+from tests.runlog.asking import get_run, list_runs
 
 pytestmark = pytest.mark.crash
 WRITER = """

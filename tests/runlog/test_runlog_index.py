@@ -23,9 +23,9 @@ from codetune.machine import Load
 from codetune.runlog import create_run, events, open_run
 from codetune.runlog.keeping.rebuild import reindex
 from codetune.runlog.reading import queries
-from codetune.runlog.reading.queries import get_run, list_runs
 from codetune.runlog.store import database, index, revision, series
 from codetune.runlog.store.database import Place
+from tests.runlog.asking import get_run, list_runs
 
 # Points and summaries are compared by key, since key ids follow the order of registration.
 TABLES = (
@@ -323,11 +323,11 @@ def test_details_hold_what_a_person_asks_for(tmp_path: Path) -> None:
 
 def test_a_definition_reaches_a_key_that_was_used_before_it(tmp_path: Path) -> None:
     early = open_run(tmp_path, stage="train", config={})
-    early.metric("loss", 1.0)
+    early.metric("score", 1.0)
     early.finish("finished")
     assert get_run(tmp_path, early.id).metrics[0].direction == "none"
     later = open_run(tmp_path, stage="train", config={})
-    later.define("loss", "nats", "lower")
+    later.define("score", "nats", "lower")
     later.finish("finished")
     (metric,) = get_run(tmp_path, early.id).metrics
     assert (metric.unit, metric.direction) == ("nats", "lower")

@@ -16,10 +16,10 @@ from codetune.artefact import append_record
 from codetune.errors import UserError
 from codetune.runlog import create_run, events, flusher, open_run
 from codetune.runlog.keeping.rebuild import reindex
-from codetune.runlog.reading.queries import get_run, list_runs
 from codetune.runlog.store import database, index, revision
 from codetune.runlog.store.database import locate, transaction
 from codetune.runlog.store.upgrade import alembic_config
+from tests.runlog.asking import get_run, list_runs
 from tests.runlog.conftest import PASSWORD, Server
 
 

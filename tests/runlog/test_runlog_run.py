@@ -275,7 +275,7 @@ def test_an_up_to_date_run_leaves_its_rows_to_the_next_one(tmp_path: Path) -> No
 
 
 def test_a_name_means_the_run_that_did_something(tmp_path: Path) -> None:
-    from codetune.runlog.reading.queries import get_run
+    from tests.runlog.asking import get_run
 
     done = open_run(tmp_path, stage="train", name="mine", config={})
     done.finish("finished")

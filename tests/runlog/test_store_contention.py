@@ -17,7 +17,7 @@ import pytest
 
 from codetune.runlog import events
 from codetune.runlog.keeping.rebuild import reindex
-from codetune.runlog.reading.queries import get_run, list_runs
+from tests.runlog.asking import get_run, list_runs
 
 pytestmark = pytest.mark.crash
 # Says each tenth step after it was logged. A victim goes on until it is killed.

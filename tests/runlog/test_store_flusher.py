@@ -17,7 +17,7 @@ import pytest
 from codetune import machine
 from codetune.machine import Load
 from codetune.runlog import Run, create_run, events, flusher, open_run
-from codetune.runlog.reading.queries import get_run, list_runs
+from tests.runlog.asking import get_run, list_runs
 
 
 def wait_for(true: Callable[[], object], seconds: float = 20.0) -> None:

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from codetune.errors import UserError
-from codetune.runlog.reading.queries import list_runs
 from codetune.runlog.store import database, revision
 from codetune.runlog.store.database import Place, locate, transaction
+from tests.runlog.asking import list_runs
 from tests.runlog.conftest import Server
 
 # Made anew each time, so that no file of the repository can hold it.

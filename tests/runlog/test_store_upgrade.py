@@ -21,11 +21,11 @@ from sqlalchemy import Connection, event, text
 
 from codetune.errors import UserError
 from codetune.runlog.keeping.rebuild import reindex
-from codetune.runlog.reading.queries import get_run, list_runs
 from codetune.runlog.store import database, revision, schema, upgrade
 from codetune.runlog.store.database import Place, locate, transaction
 from codetune.runlog.store.revision import HEAD
 from codetune.runlog.store.upgrade import Upgraded, alembic_config
+from tests.runlog.asking import get_run, list_runs
 
 EARLIER = [number for number in revision.known() if number != HEAD]
 KEYED = "FROM {} t JOIN metric_key k ON k.id = t.key_id"

@@ -16,9 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from codetune import console
 from codetune.errors import UserError
-from codetune.runlog.local import RunRow, run_ids
-from codetune.runlog.reading.details import RunDetails, details_of
-from codetune.runlog.reading.rows import rows_of
+from codetune.runlog.local import run_ids
 from codetune.runlog.store import schema
 from codetune.runlog.store.database import Place, engine, locate, transaction
 from codetune.runlog.store.index import index_runs, lagging
@@ -26,28 +24,6 @@ from codetune.runlog.store.revision import prepare, reason, unusable
 
 _PATIENCE = 3.0  # seconds that a look waits for a writer before it answers with what is indexed
 _SILENCE = 1.0  # seconds of catching up, after which it is shown
-
-
-def list_runs(
-    root: Path, *, stage: str | None = None, limit: int = 20, database_url: str | None = None
-) -> list[RunRow]:
-    """The newest runs, newest first. UserError when the database cannot be used."""
-    wanted = select(schema.run).order_by(schema.run.c.id.desc()).limit(limit)
-    if stage:
-        wanted = wanted.where(schema.run.c.stage == stage)
-    place = locate(root, database_url)
-    if _is_new(root, place):
-        return []
-    with reading(root, database_url) as connection:
-        return rows_of(connection, wanted)
-
-
-def get_run(root: Path, name: str, *, database_url: str | None = None) -> RunDetails:
-    """The run with this id, the newest with this name, or the only one whose id begins or ends
-    with it. UserError when there is none, or more than one.
-    """
-    with reading(root, database_url) as connection:
-        return details_of(connection, find(connection, name))
 
 
 def nothing_ran(root: Path, database_url: str | None = None) -> bool:
@@ -77,7 +53,11 @@ def reading(root: Path, database_url: str | None = None) -> Iterator[Connection]
 
 
 def find(connection: Connection, name: str | None) -> str:
-    """The id of the run that `name` stands for, as in `get_run`; of the newest run for None."""
+    """The id of the run with this id, of the newest with this name that did something, or of the
+    only one whose id begins or ends with it; of the newest run for None.
+
+    UserError when there is none, or more than one.
+    """
     run = schema.run.c
     name = name if name is None else console.clean(name)  # as names were when they were recorded
     if name is None:
