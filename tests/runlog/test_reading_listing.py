@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from codetune.artefact import append_record
 from codetune.errors import UserError
-from codetune.runlog import events, open_run, process
+from codetune.runlog import create_run, events, open_run, process
 from codetune.runlog.reading.listing import Listed, Wanted, list_lines, listed, wanted_of
 from codetune.runlog.reading.queries import reading
 from codetune.runlog.store import database
@@ -266,6 +267,41 @@ def test_a_run_is_one_line_that_fits_its_terminal(tmp_path: Path, width: int) ->
     assert len(whole) == 3
     assert runs[1].row.reason.split()[-1] in whole[2]
     assert not any("…" in line for line in whole)
+
+
+def started_by(root: Path, parent: str | None, name: str) -> str:
+    return create_run(root, stage="sft", name=name, parent=parent)
+
+
+def test_a_tree_shows_who_started_whom(tmp_path: Path) -> None:
+    top = started_by(tmp_path, None, "top")
+    first = started_by(tmp_path, top, "first")
+    started_by(tmp_path, started_by(tmp_path, first, "deep"), "deeper")
+    started_by(tmp_path, first, "other")
+    last = started_by(tmp_path, top, "last")
+    started_by(tmp_path, last, "only")
+    started_by(tmp_path, None, "alone")
+    lines = plain(list_lines(found((tmp_path, None), tree=True), (), 120, process.now_ms()))
+    drawn = [line[10:].split(" sft ")[0].rstrip() for line in lines[1:]]
+    assert drawn == [
+        "alone",
+        "top",
+        "├ first",
+        "│ ├ deep",
+        "│ │ └ deeper",
+        "│ └ other",
+        "└ last",
+        "  └ only",
+    ]
+
+
+def test_a_tree_may_be_deeper_than_calls_may_nest(tmp_path: Path) -> None:
+    run_id: str | None = None
+    for number in range(sys.getrecursionlimit() + 10):
+        run_id = started_by(tmp_path, run_id, f"n{number}")
+    runs = found((tmp_path, None), tree=True)
+    assert [run.depth for run in runs] == list(range(sys.getrecursionlimit() + 10))
+    assert len(list_lines(runs, (), 80, process.now_ms())) == len(runs) + 1
 
 
 def test_a_status_has_a_colour(project: tuple[Path, str | None]) -> None:

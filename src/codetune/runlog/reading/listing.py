@@ -18,6 +18,7 @@ from codetune.runlog.reading.rows import rows_of, tags_of
 from codetune.runlog.store import schema
 
 _NAME = 14  # columns for the name of a run, at least
+_GAP = "\u2800"  # a blank of the tree while a table is laid out, which takes blanks together
 _AT_ONCE = 500  # runs that are asked for together: engines limit how many names one may send
 
 
@@ -94,8 +95,11 @@ def list_lines(
     moment = when if width is None else lambda ms: when_short(ms, now)
     if chosen:
         columns += [Column("status", style=status_style), *(Column(c, cut=True) for c in chosen)]
-        rows = [[*_head(run), run.row.status, *_shown(run, moment)] for run in runs]
-        return drawn(columns, rows, width)
+        rows = [
+            [*head, run.row.status, *_shown(run, moment)]
+            for head, run in zip(_heads(runs), runs, strict=True)
+        ]
+        return _with_gaps(drawn(columns, rows, width))
     columns += [
         Column("stage", cut=True),
         Column("status", style=status_style),
@@ -105,21 +109,35 @@ def list_lines(
     ]
     rows = [
         [
-            *_head(run),
+            *head,
             run.row.stage,
             run.row.status,
             moment(run.row.created),
             duration(run.row),
             run.row.reason,
         ]
-        for run in runs
+        for head, run in zip(_heads(runs), runs, strict=True)
     ]
-    return drawn(columns, rows, width)
+    return _with_gaps(drawn(columns, rows, width))
 
 
-def _head(run: Listed) -> list[str]:
-    branch = f"└{'──' * (run.depth - 1)} " if run.depth else ""
-    return [run.row.id[-SHORT:], branch + run.row.name]
+def _with_gaps(lines: list[Text]) -> list[Text]:
+    for line in lines:
+        line.plain = line.plain.replace(_GAP, " ")
+    return lines
+
+
+def _heads(runs: Sequence[Listed]) -> list[list[str]]:
+    """The end of each id, and the name with the branches of the tree before it."""
+    heads = []
+    going_on: set[int] = set()  # depths of which more comes below
+    for run in reversed(runs):
+        depth = run.depth
+        bars = ["│ " if level in going_on else 2 * _GAP for level in range(1, depth)]
+        tip = [] if depth == 0 else ["├ "] if depth in going_on else ["└ "]
+        heads.append([run.row.id[-SHORT:], "".join([*bars, *tip, run.row.name])])
+        going_on = {level for level in going_on if level < depth} | {depth}
+    return heads[::-1]
 
 
 def _shown(run: Listed, moment: Callable[[int], str]) -> Iterator[str]:
@@ -161,7 +179,7 @@ def _trees(connection: Connection, ids: Sequence[str]) -> dict[str, int]:
         asked = {row.parent_id for row in found if row.parent_id} - set(parents)
     places: dict[str, int] = {}
     for run_id in ids:
-        _descend(connection, _top(run_id, parents), 0, places)
+        _descend(connection, _top(run_id, parents), places)
     return places
 
 
@@ -174,11 +192,14 @@ def _top(run_id: str, parents: Mapping[str, str | None]) -> str:
     return run_id
 
 
-def _descend(connection: Connection, run_id: str, depth: int, places: dict[str, int]) -> None:
-    if run_id in places:
-        return
-    places[run_id] = depth
+def _descend(connection: Connection, top: str, places: dict[str, int]) -> None:
+    """Notes the depths of `top` and of all below it, each run before those that it started."""
     run = schema.run.c
-    below = select(run.id).where(run.parent_id == run_id).order_by(run.id)
-    for child in connection.execute(below).scalars().all():
-        _descend(connection, child, depth + 1, places)
+    waiting = [(top, 0)]
+    while waiting:
+        run_id, depth = waiting.pop()
+        if run_id in places:
+            continue
+        places[run_id] = depth
+        below = select(run.id).where(run.parent_id == run_id).order_by(run.id.desc())
+        waiting += [(child, depth + 1) for child in connection.execute(below).scalars()]
