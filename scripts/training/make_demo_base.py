@@ -46,13 +46,17 @@ def run(config: DemoBaseConfig, log: Run) -> stage.Report:
     from codetune.models.demo_base import Recipe, make_demo_base
 
     recipe = Recipe(steps=config.max_steps, seed=config.seed)
-    log.define("loss", "nats/token", "lower")
+    log.define("train_loss", "nats/token", "lower")
+    log.event("steps_planned", total=recipe.steps, done=0)
     started = time.monotonic()
     with console.progress("pre-training steps", recipe.steps) as bar:
-        made = make_demo_base(config.output_dir, sources, recipe, origin, bar.advance)
+
+        def step_done(loss: float) -> None:
+            bar.advance()
+            log.metric("train_loss", loss, bar.done)
+
+        made = make_demo_base(config.output_dir, sources, recipe, origin, step_done)
     seconds = time.monotonic() - started
-    for step, loss in enumerate(made.losses, 1):
-        log.metric("loss", loss, step)
     log.output(config.output_dir, "model")
     curve = [[f"{step:,}", f"{loss:.3f}"] for step, loss in made.smoothed(points=8)]
     last = made.smoothed(points=8)[-1][1]

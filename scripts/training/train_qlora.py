@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codetune import signals, stage
-from codetune.errors import UserError
 from codetune.training.recipe import TrainConfig
 
 if TYPE_CHECKING:
@@ -27,20 +26,11 @@ DEFAULT_CONFIG = Path("configs/train/default.yaml")
 
 def run(config: TrainConfig, log: Run) -> stage.Report:
     """Trains, or says that the adapter is up to date."""
-    from codetune import artefact, models, tokens
+    from codetune import artefact
+    from codetune.training import inputs
 
-    facts = models.inspect_model(models.find_model(config.model_name_or_path))
-    tok = tokens.load(facts.path)
-    if facts.longest and config.max_length > facts.longest:
-        limit = f"{facts.path}: made for {facts.longest:,} tokens"
-        raise UserError(f"{limit}, not {config.max_length:,}; lower --max_length")
-    inputs = [
-        log.source("train", config.train_file),
-        log.source("eval", config.eval_file),
-        log.source("base", facts.path, facts.weights_sha256),
-        log.source("tokenizer", facts.path / "tokenizer.json", tok.fingerprint),
-    ]
-    origin = log.origin(config, inputs)
+    made_from = inputs.read(config, log)
+    facts, tok, origin = made_from.facts, made_from.tok, made_from.origin
     adapter = config.run_dir / "adapter"
     if config.resume == "auto" and artefact.is_current(adapter, origin):
         log.output(adapter, "adapter")
@@ -56,6 +46,14 @@ def run(config: TrainConfig, log: Run) -> stage.Report:
     train = token_table(config.train_file, tok, config.max_length, cache)
     held_out = token_table(config.eval_file, tok, config.max_length, cache)
     return _train(Work(config, facts, tok, train, held_out, origin), log)
+
+
+def check(config: TrainConfig) -> None:
+    """What `--dry_run` looks at: files, base, groups, and checkpoints of another recipe."""
+    from codetune.runlog import disabled
+    from codetune.training import inputs
+
+    inputs.check(config, disabled("train"))
 
 
 def _train(work: Work, log: Run) -> stage.Report:
@@ -86,12 +84,13 @@ def _train(work: Work, log: Run) -> stage.Report:
     trainer = build_trainer(work, loaded, checkpoints, measure_base=resumed is None)
     stop, total = SafeStop(), planned_steps(trainer)
     log.event("steps_planned", total=total, done=step_of(resumed) if resumed else 0)
-    started = time.monotonic()
+    started, recorder = time.monotonic(), Recorder(log, Path("runs") / config.run_name)
     with console.progress("training steps", total) as bar:
-        for callback in (Recorder(log, Path("runs") / config.run_name), Bar(bar), stop):
+        for callback in (recorder, Bar(bar), stop):
             trainer.add_callback(callback)
         if resumed is not None:
             console.say(f"going on from {resumed}")
+            log.input(resumed, "checkpoint")
         signals.heed()
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     seconds = time.monotonic() - started
@@ -99,7 +98,7 @@ def _train(work: Work, log: Run) -> stage.Report:
         raise _interruption(stop.signalled)
     adapter = publish_adapter(trainer.model, work, config.run_dir / "adapter")
     log.output(adapter, "adapter")
-    return _report(work, trainer, adapter, seconds)
+    return _report(work, trainer, adapter, (seconds, recorder.step_seconds))
 
 
 def _interruption(number: int) -> BaseException:
@@ -107,7 +106,8 @@ def _interruption(number: int) -> BaseException:
     return signals.exception(number, text)
 
 
-def _report(work: Work, trainer: Any, adapter: Path, seconds: float) -> stage.Report:
+def _report(work: Work, trainer: Any, adapter: Path, seconds: tuple[float, float]) -> stage.Report:
+    """What came out; `seconds` of all, and of the training steps alone."""
     from codetune import console
     from codetune.evaluation.speed import peak_rss
     from codetune.training.callbacks import curves
@@ -117,7 +117,7 @@ def _report(work: Work, trainer: Any, adapter: Path, seconds: float) -> stage.Re
     evals, best = curve["eval_loss"], state.best_metric
     trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     peak = peak_rss() / 2**20
-    speed = trainer.tokens_seen / seconds
+    speed = trainer.tokens_seen / seconds[1]
     rows = [
         ["steps", f"{state.global_step:,}"],
         ["best step", f"{state.best_global_step or state.global_step:,}"],
@@ -135,7 +135,7 @@ def _report(work: Work, trainer: Any, adapter: Path, seconds: float) -> stage.Re
         metrics={
             "eval_loss_best": best,
             "tokens_per_second": speed,
-            "train_seconds": seconds,
+            "train_seconds": seconds[0],
             "peak_rss_mib": peak,
         },
         tables=(console.table("training", ["what", "value"], rows),),
@@ -144,5 +144,7 @@ def _report(work: Work, trainer: Any, adapter: Path, seconds: float) -> stage.Re
 
 if __name__ == "__main__":
     raise SystemExit(
-        stage.main(__doc__, TrainConfig, run, stage="train", default_config=DEFAULT_CONFIG)
+        stage.main(
+            __doc__, TrainConfig, run, stage="train", default_config=DEFAULT_CONFIG, check=check
+        )
     )

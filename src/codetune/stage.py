@@ -89,11 +89,13 @@ def main(  # noqa: PLR0913 - what a stage may say about itself
     stage: str,
     version: int = 1,
     default_config: Path | None = None,
+    check: Callable[[C], None] | None = None,
     argv: Sequence[str] | None = None,
 ) -> int:
     """Runs a stage from its command line; returns the exit code.
 
-    Without `--config`, `default_config` is read when it is there, and said.
+    Without `--config`, `default_config` is read when it is there, and said. `--dry_run` shows the
+    knobs, after `check` has refused what the stage would refuse; nothing is written.
     0 done or up to date, 1 a bug, 2 the user's input, 3 refused, 4 inconclusive, 130/143
     interrupted after a safe save.
     """
@@ -116,7 +118,7 @@ def main(  # noqa: PLR0913 - what a stage may say about itself
         console.say(f"note: {note}")
     load_environment()
     if options.dry_run:
-        return _show_plan(stage, config, as_json=options.json)
+        return _dry_run(stage, config, check, as_json=options.json)
     return _recorded(config, run, _Invocation(stage, version, words, options.run_id, options.json))
 
 
@@ -255,6 +257,19 @@ def load_environment() -> None:
     for name in _QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl|peft")
+
+
+def _dry_run(stage: str, config: C, check: Callable[[C], None] | None, *, as_json: bool) -> int:
+    try:
+        if check is not None:
+            check(config)
+    except UserError as problem:
+        console.fail(problem)
+        return USER
+    except RefusedError as problem:
+        console.fail(f"refused: {problem}")
+        return REFUSED
+    return _show_plan(stage, config, as_json=as_json)
 
 
 def _show_plan(stage: str, config: Config, *, as_json: bool) -> int:

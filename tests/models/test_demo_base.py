@@ -318,7 +318,7 @@ def test_a_seed_gives_one_result(tmp_path: Path, sources: list[Source]) -> None:
 
 
 def test_nothing_is_published_when_training_breaks(tmp_path: Path, sources: list[Source]) -> None:
-    def stop() -> None:
+    def stop(_: float) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -48,7 +48,7 @@ def test_its_numbers_are_those_of_the_code(page: str) -> None:
 def test_the_query_it_shows_works(page: str, tmp_path: Path) -> None:
     run = open_run(tmp_path, stage="train", config={})
     for step in range(3):
-        run.metric("loss", step / 2, step)
+        run.metric("train_loss", step / 2, step)
     run.finish("finished")
     query = re.search(r"    SELECT m\.step.*?;", page, re.DOTALL)
     assert query is not None

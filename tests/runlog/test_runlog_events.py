@@ -37,6 +37,8 @@ def test_a_torn_tail_waits_and_a_damaged_line_is_an_empty_record(tmp_path: Path)
         (["--password", "a", "b"], ["--password", "***", "b"]),
         (["--max_new_tokens", "64"], ["--max_new_tokens", "64"]),
         (["--short-tokens", "32"], ["--short-tokens", "32"]),
+        (["--chars_per_token", "2.5"], ["--chars_per_token", "2.5"]),
+        (["--pad_token=<pad>"], ["--pad_token=<pad>"]),
         (["--url", "postgresql://me:pw@host/db"], ["--url", "postgresql://me:***@host/db"]),
         (["--url", "https://host:8000/x@y"], ["--url", "https://host:8000/x@y"]),
         (["--url", "https://me:p@ss@host/x"], ["--url", "https://me:***@host/x"]),

@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 
 from codetune import artefact, runlog
 from codetune.runlog import events
+from codetune.runlog.local import read_run, run_ids
 from tests.evaluation import tiny
 
 SCRIPT = "training/train_qlora.py"
@@ -62,6 +63,21 @@ def planned(project: Path, run_id: str) -> dict[str, int]:
     said = [r.fields for r in records if r.fields.get("name") == "steps_planned"]
     assert len(said) == 1
     return said[0]["fields"]
+
+
+def continues(project: Path, run: runlog.RunRow) -> None:
+    """A run that goes on tells from which checkpoint, and has the curves from the beginning."""
+    (used,) = [file for file in run.inputs if file.kind == "checkpoint"]
+    runs = [read_run(events.journal_path(project, one)) for one in run_ids(project)]
+    (maker,) = {r.id for r in runs if r and used.sha256 in {file.sha256 for file in r.outputs}}
+    assert maker != run.id
+    read = events.read(events.journal_path(project, run.id))
+    logged = [record.fields for record in read if record.kind == "metric"]
+    steps = {f["step"]: f["value"] for f in logged if f.get("key") == "train_loss"}
+    assert list(steps) == list(range(1, 9))
+    evals = {f["step"]: f["value"] for f in logged if f.get("key") == "eval_loss"}
+    assert list(evals) == [2, 4, 6, 8], "the base before any step is no result of the training"
+    assert [f["step"] for f in logged if f.get("key") == "base_eval_loss"] == [0]
 
 
 def words(base: Path, **changes: Any) -> list[str]:
@@ -132,8 +148,27 @@ def test_sigterm_saves_and_the_same_command_goes_on(project: Path, base: Path, r
     last = runlog.latest(project, "train")
     assert last is not None and planned(project, last.id)["total"] == 8
     assert (planned(project, last.id)["done"] > 0) == (cut.returncode != 0)
+    if cut.returncode != 0:
+        continues(project, last)
     curves = [project / "outputs" / name / "loss.png" for name in ("whole", "cut")]
     assert curves[0].read_bytes() == curves[1].read_bytes(), "from the base on, not from the resume"
+
+
+def test_a_dry_run_refuses_what_training_would_refuse(
+    project: Path, base: Path, root: Path
+) -> None:
+    assert run_child(root, project, [*words(base), "--dry_run"]).returncode == 0
+    absent = run_child(root, project, [*words(base, train_file="absent.jsonl"), "--dry_run"])
+    assert absent.returncode == 2 and "absent.jsonl: no such file" in absent.stderr
+    twice = run_child(root, project, [*words(base, eval_file="data/train.jsonl"), "--dry_run"])
+    assert twice.returncode == 3 and "share" in twice.stderr
+    assert not (project / "outputs").exists() and not (project / "logs").exists()
+    assert run_child(root, project, words(base, max_steps=4)).returncode == 0
+    (project / "outputs" / "mine" / "adapter" / "codetune.json").write_text("{}")  # no longer done
+    found = sorted((project / "outputs").rglob("*"))
+    other = run_child(root, project, [*words(base, max_steps=4, learning_rate=0.1), "--dry_run"])
+    assert other.returncode == 2 and "the recipe changed" in other.stderr
+    assert sorted((project / "outputs").rglob("*")) == found
 
 
 @pytest.mark.parametrize(
@@ -288,7 +323,8 @@ def _child(root: Path, project: Path, argv: list[str], largest_file: int) -> Non
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(f"child.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-    code = script.stage.main("", script.TrainConfig, script.run, stage="train", argv=argv)
+    stages = {"stage": "train", "check": script.check, "argv": argv}
+    code = script.stage.main("", script.TrainConfig, script.run, **stages)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -70,7 +70,7 @@ def make_demo_base(
     sources: Sequence[Source],
     recipe: Recipe,
     origin: Origin,
-    step_done: Callable[[], None] = lambda: None,
+    step_done: Callable[[float], None] = lambda loss: None,
 ) -> Pretrained:
     """Trains tokenizer and model on `sources` and publishes the folder `final`.
 
@@ -85,7 +85,7 @@ def make_demo_base(
         losses = []
         for loss in pretrain(model, token_blocks(sources, tok, recipe), recipe):
             losses.append(loss)
-            step_done()
+            step_done(loss)
         _save(model, folder)
     n_parameters = sum(p.numel() for p in model.parameters())
     return Pretrained(n_parameters, recipe.steps * recipe.batch * recipe.sequence, tuple(losses))

@@ -19,7 +19,11 @@ JOURNAL, CONSOLE = "events.jsonl", "console.log"
 # Written by whoever looks at a run, at any time: they say nothing of the run's own life.
 AMENDMENTS = frozenset({"tag", "untag", "note"})
 _LONGEST_TEXT = 1000  # characters; longer values are texts, and texts stay out of the run log
-_SECRET_NAME = re.compile(r"(^|[._-])(token|password|passwd|secret|api[_-]?key)$", re.IGNORECASE)
+# A name that ends like this, but not a number of something per token or a token of a tokenizer.
+_SECRET_NAME = re.compile(
+    r"(^|(?<!per)(?<!eos)(?<!pad)(?<!bos)[._-])(token|password|passwd|secret|api[_-]?key)$",
+    re.IGNORECASE,
+)
 _URL_USER = re.compile(r"://(?:([^/\s:@]*):)?[^/\s]+@")
 
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from codetune import artefact, console
 from codetune.artefact import Input, Origin
 from codetune.errors import UserError
-from codetune.runlog import capture, ends, events, process
+from codetune.runlog import capture, ends, events, meaning, process
 from codetune.runlog.content import content_of
 from codetune.runlog.flusher import Flusher
+from codetune.runlog.meaning import Direction
 from codetune.runlog.store.database import locate
 from codetune.runlog.store.revision import prepare
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from codetune.config import Config
     from codetune.machine import Load
 
-Direction = Literal["lower", "higher", "none"]
 End = Literal["finished", "up to date", "failed", "refused", "interrupted"]
 TASK, PROJECT = "language-model", "default"
 _LONGEST_REASON = 300
@@ -95,7 +95,12 @@ class Run:
         self._write("define", key=key, unit=unit, direction=direction, version=version)
 
     def metric(self, key: str, value: float, step: int = 0) -> None:
-        """Records one point. NaN and infinities become null, with an event the first time."""
+        """Records one point. NaN and infinities become null, with an event the first time.
+
+        A metric that was not defined takes the meaning that its name tells.
+        """
+        if key not in self._versions:
+            self.define(key, *meaning.of(key))
         number, version = events.finite(value), self._versions.get(key, 1)
         self._write("metric", key=key, version=version, step=int(step), value=number)
         if number is None and key not in self._not_finite:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from transformers import TrainerCallback
 
 from codetune import console, signals
+from codetune.training.checkpoints import checkpoint_dir
 
 # How Transformers spells them, and how they are registered: key, unit, direction.
 METRICS = {
@@ -19,6 +20,8 @@ METRICS = {
     "learning_rate": ("learning_rate", "1/step", "none"),
     "grad_norm": ("grad_norm", "1", "none"),
 }
+# The base before any step: no result of the training, so never its best.
+BASE = ("base_eval_loss", "nats/token", "lower")
 
 
 def curves(history: Iterable[Mapping[str, float]]) -> dict[str, list[tuple[int, float]]]:
@@ -40,31 +43,59 @@ class MetricLog(Protocol):
     def metric(self, key: str, value: float, step: int = 0) -> None:
         """Records one value."""
 
+    def output(self, path: Path | str, kind: str = "") -> None:
+        """Records what was made."""
+
 
 class Recorder(TrainerCallback):
-    """Every logged value goes to the run log and to TensorBoard."""
+    """Every logged value goes to the run log and to TensorBoard, every checkpoint to the run log.
+
+    `step_seconds` is the time spent in training steps, without evaluation and checkpoints.
+    """
 
     def __init__(self, log: MetricLog, tensorboard_dir: Path) -> None:
         self._log, self._dir = log, tensorboard_dir
         self._writer: Any = None
+        self.step_seconds, self._step_began = 0.0, 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Opens the TensorBoard file; steps after the resumed one replace older ones."""
+        """Opens the TensorBoard file; steps after the resumed one replace older ones.
+
+        A run that goes on has what was logged before it, too: its curves begin at the beginning.
+        """
         from torch.utils.tensorboard import SummaryWriter
 
-        for key, unit, direction in METRICS.values():
+        for key, unit, direction in (*METRICS.values(), BASE):
             self._log.define(key, unit, direction)
+        for logged in state.log_history:
+            self._record(logged, int(logged["step"]))
         make: Any = SummaryWriter
         self._writer = make(str(self._dir), purge_step=state.global_step + 1)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Records what was logged at this step."""
+        self._record(logs or {}, state.global_step)
         for name, (key, _, _) in METRICS.items():
-            if name in (logs or {}):
-                value = float(logs[name])
-                self._log.metric(key, value, state.global_step)
-                if self._writer is not None:
-                    self._writer.add_scalar(key, value, state.global_step)
+            if name in (logs or {}) and self._writer is not None:
+                self._writer.add_scalar(key, float(logs[name]), state.global_step)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Starts the clock."""
+        self._step_began = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stops the clock."""
+        self.step_seconds += time.monotonic() - self._step_began
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Records the checkpoint, by which a run that goes on from it is traced back to here."""
+        self._log.output(checkpoint_dir(Path(args.output_dir), state.global_step), "checkpoint")
+
+    def _record(self, logged: Mapping[str, float], step: int) -> None:
+        for name, (key, _, _) in METRICS.items():
+            if name in logged:
+                of_base = name == "eval_loss" and step == 0
+                self._log.metric(BASE[0] if of_base else key, float(logged[name]), step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Closes the TensorBoard file."""

@@ -57,6 +57,15 @@ def newest_valid(folder: Path, origin: Origin, adapter: Path | None = None) -> P
     return None
 
 
+def refuse_other(folder: Path, origin: Origin, adapter: Path) -> None:
+    """UserError where `newest_valid` would raise it; changes nothing."""
+    sound = (c for c in reversed(all_checkpoints(folder)) if artefact.verify(c) is None)
+    newest = next(sound, None)
+    if newest is None or _origin_of(newest) == origin.as_dict() or _finished(newest, adapter):
+        return
+    raise _other_origin(newest, origin)
+
+
 def compute_dtype(checkpoint: Path) -> str | None:
     """The compute type that a checkpoint was trained in, by name; None where it is not noted."""
     return artefact.read_manifest(checkpoint).get("dtype")

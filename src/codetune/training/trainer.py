@@ -62,7 +62,8 @@ class QLoRATrainer(SFTTrainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """Summed loss over trained tokens, divided by the tokens of the whole step."""
-        self.tokens_seen += inputs["input_ids"].numel()
+        if model.training:
+            self.tokens_seen += inputs["input_ids"].numel()
         if return_outputs or not self._frozen_head:
             stock: Any = super().compute_loss
             return stock(model, inputs, return_outputs, num_items_in_batch)
