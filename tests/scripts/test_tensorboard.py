@@ -234,7 +234,7 @@ def test_two_calls_at_once_start_one(project: Path, root: Path) -> None:
 
 @pytest.mark.slow
 def test_a_port_lost_between_the_look_and_the_start(
-    project: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with listening() as foreign:
         port = foreign.getsockname()[1]
@@ -253,6 +253,8 @@ def test_a_port_lost_between_the_look_and_the_start(
         try:
             assert launch.server.port > port
             assert servers(project) == [launch.server]
+            said = capsys.readouterr().err
+            assert said.count("using") == 1 and f"using {launch.server.port}\n" in said
         finally:
             launch.end()
     assert servers(project) == []

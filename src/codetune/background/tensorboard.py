@@ -124,18 +124,22 @@ def start(root: Path, logdir: Path, port: int | None, *, detach: bool) -> Launch
 
     Call it inside `alone`. Raises UserError when it cannot.
     """
-    for first in range(port or PORT, (port or PORT) + TRIED):
+    first = PORT
+    for _ in range(TRIED):
         number = _choose(port, first)
         launch = Launch(root, logdir, number, detach=detach)
         try:
             launch.wait_until_up()
         except PortTaken:  # between our look and its start
-            if port is None:
-                continue
-            raise _taken(number) from None
+            if port is not None:
+                raise _taken(port) from None
+            first = number + 1
+            continue
         except KeyboardInterrupt:  # it is ours until it is up
             launch.end()
             raise
+        if port is None and number != PORT:
+            console.say(f"{PORT} is taken by {holder(PORT)}; using {number}")
         return launch
     raise UserError(
         f"ports from {PORT} on are taken as soon as they are free; name one with --port"
@@ -178,10 +182,7 @@ def _choose(port: int | None, first: int) -> int:
         if not is_free(port):
             raise _taken(port)
         return port
-    found = free_port(first)
-    if found != PORT:
-        console.say(f"{PORT} is taken by {holder(PORT)}; using {found}")
-    return found
+    return free_port(first)
 
 
 def _taken(port: int) -> UserError:
