@@ -56,6 +56,13 @@ def test_the_largest_runs_come_first_with_their_checkpoints(tmp_path: Path) -> N
     assert not any(finding.todo for finding in found), "a few MiB are no problem"
 
 
+def test_the_kept_tokens_are_a_cache_and_no_run(tmp_path: Path) -> None:
+    filled(tmp_path / "outputs/.tokens/some", 1.5)
+    filled(tmp_path / "outputs/.tokens-of-mine/adapter/a", 2)
+    names = [finding.what for finding in disk_by_run(tmp_path)]
+    assert names == ["runs", "outputs/.tokens-of-mine", "outputs/.tokens (cache)"]
+
+
 def test_only_ten_are_shown(tmp_path: Path) -> None:
     for number in range(12):
         filled(tmp_path / f"outputs/run{number:02}/a", 1 + 0.1 * number)

@@ -17,6 +17,7 @@ PRUNE = "./scripts.sh runs prune"
 _LARGEST = 10
 _SMALL = 2**20  # bytes; what is below is not worth a line
 _CHECKPOINTS = "checkpoints"
+_TOKENS = Path("outputs/.tokens")  # belongs to no run
 _MANY_GIB = 5  # of checkpoints, that are worth a word
 
 
@@ -64,6 +65,8 @@ def folders_of_runs(root: Path) -> Iterator[Used]:
 
 def _named(root: Path, path: Path) -> str:
     """The folder, with the run's name where the folder is called by an id."""
+    if path == _TOKENS:
+        return f"{path} (cache)"
     if path.parent != events.RUNS:
         return str(path)
     journal = events.journal_path(root, path.name)
