@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src" / "codetune"
 FLOORS = (
     {"errors", "artefact", "console", "signals"},
-    {"sample", "generic", "config", "machine"},
+    {"sample", "generic", "config", "machine", "page"},
     {"tokens", "redaction"},
     {"logs", "code"},
     {"corpus"},

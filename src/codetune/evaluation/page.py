@@ -8,16 +8,13 @@ any request.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any
 
-from markupsafe import Markup
-
-from codetune import console
 from codetune.evaluation import plots, tables
 from codetune.evaluation.comparison import Comparison
 from codetune.evaluation.metrics import LOSS, METRICS, PERPLEXITY, Delta
 from codetune.evaluation.statistics import METHOD
+from codetune.page import rendered
 
 TEMPLATE = "page.html.j2"
 _SAYS = {
@@ -29,17 +26,9 @@ _SAYS = {
 
 def render(found: Comparison, title: str) -> str:
     """The page; `title` says what was compared with what."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_harmless,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    source = resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8")
-    return environment.from_string(source).render(
+    return rendered(
+        str(__package__),
+        TEMPLATE,
         title=title,
         verdict=found.verdict,
         says=_SAYS[found.verdict],
@@ -62,12 +51,6 @@ def render(found: Comparison, title: str) -> str:
         method=METHOD,
         facts=facts(found),
     )
-
-
-def _harmless(value: Any) -> Any:
-    """Text without control characters; markup of our own making as it is."""
-    foreign = isinstance(value, str) and not isinstance(value, Markup)
-    return console.clean(value) if foreign else value
 
 
 def explanation(found: Comparison) -> str:

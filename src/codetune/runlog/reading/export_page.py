@@ -7,14 +7,12 @@ bidirectional overrides are stripped, and the page's own policy forbids scripts 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
 from sqlalchemy import Connection
 
-from codetune import console
+from codetune.page import rendered
 from codetune.runlog.reading.comparison import compared, named
 from codetune.runlog.reading.details import RunDetails
 from codetune.runlog.reading.export_chart import BUCKETS, chart
@@ -30,19 +28,11 @@ _FIRST = ("eval_loss", "train_loss")
 
 def page_of(connection: Connection, root: Path, runs: Sequence[RunDetails]) -> str:
     """The page of 1 to 8 runs."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_harmless,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    source = resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8")
     names = named(runs)
     charts, more = _charts(connection, runs, names)
-    return environment.from_string(source).render(
+    return rendered(
+        str(__package__),
+        TEMPLATE,
         title=", ".join(names),
         names=names,
         runs=[_head(run, name, root) for run, name in zip(runs, names, strict=True)],
@@ -51,12 +41,6 @@ def page_of(connection: Connection, root: Path, runs: Sequence[RunDetails]) -> s
         sections=list(_sections(runs)),
         alone=len(runs) == 1,
     )
-
-
-def _harmless(value: Any) -> Any:
-    """Text without control characters; markup of our own making as it is."""
-    foreign = isinstance(value, str) and not isinstance(value, Markup)
-    return console.clean(value) if foreign else value
 
 
 def _head(run: RunDetails, name: str, root: Path) -> dict[str, Any]:
