@@ -89,7 +89,8 @@ def _stay(launch: Launch, options: argparse.Namespace) -> None:
 def _tell(server: Server, how: str, options: argparse.Namespace) -> None:
     if options.json:
         console.emit(json.dumps({"state": how, **_facts(server)}, indent=1))
-    until = "" if how != "open" else "--stop ends it" if options.detach else "Ctrl-C ends it"
+    end = "./scripts.sh tensorboard --stop" if options.detach else "Ctrl-C"
+    until = f"{end} ends it" if how == "open" else ""
     console.say(f"TensorBoard: {server.url} " + (f"({until})" if until else f"is {how}"))
     if how != "open" and options.port not in (None, server.port):
         console.say(f"--port {options.port} was not used; --stop it first to change the port")

@@ -22,6 +22,8 @@ STAGE = Path(__file__).with_name("slow_stage.py")
 # lose the words of a program that ends in the moment it speaks.
 DOOR = """#!/usr/bin/env bash
 verb=$1; shift
+[[ -z ${DOOR_TENSORBOARD:-} || $verb != tensorboard ]] ||
+  exec "$TEST_PYTHON" scripts/runs/tensorboard.py "$@"
 [[ $verb == train ]] || { echo "$verb was here"; sleep 0.5; exit 7; }
 [[ -z ${DOOR_SECONDS:-} ]] || sleep "$DOOR_SECONDS"
 [[ -z ${DOOR_EXIT:-} ]] || { echo "the door is closed"; exit "$DOOR_EXIT"; }

@@ -45,9 +45,12 @@ class Plan:
     variables: Mapping[str, str]
 
     def command(self, verb: str) -> list[str]:
-        """The command line of a verb of this checkout; `train` gets arguments and run id."""
-        more = [*self.arguments, "--run_id", self.run] if verb == "train" else []
-        return [str(self.root / "scripts.sh"), verb, *more]
+        """The command line of a verb of this checkout; `train` gets arguments and run id.
+
+        TensorBoard is the checkout's, and not the session's: it outlives it.
+        """
+        more = {"train": [*self.arguments, "--run_id", self.run], "tensorboard": ["--detach"]}
+        return [str(self.root / "scripts.sh"), verb, *more.get(verb, [])]
 
 
 def session_name(title: str) -> str:
