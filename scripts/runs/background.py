@@ -56,7 +56,7 @@ def _parser(handed_on: list[str]) -> argparse.ArgumentParser:
 
 
 def _train(options: argparse.Namespace) -> int:
-    """A wrong argument is told here, and not in a window that nobody looks at yet."""
+    """What is wrong is told here, and not in a window that nobody looks at yet."""
     checked = subprocess.run(
         [sys.executable, TRAIN, "--dry_run", "--json", *options.arguments],
         capture_output=True,
@@ -69,7 +69,7 @@ def _train(options: argparse.Namespace) -> int:
     title = run_name if options.name is None else options.name
     places = _places()
     opened = places.start(title, run_name, options.arguments, os.environ, replace=options.replace)
-    console.say(f"{opened.name} is open, with run {opened.run}. Look in with")
+    console.say(f"{places.described(opened)}. Look in with")
     console.say("./scripts.sh tmux-attach, tmux-status or logs; end it with tmux-kill")
     if options.attach and sys.stdin.isatty():
         _look_at(places, opened)

@@ -28,7 +28,8 @@ def record(checkout: Checkout, run: str) -> Path:
 
 def test_open_look_ask_and_end(without_tmux: Checkout) -> None:
     seen = without_tmux.started("--run_name", "mine")
-    assert "codetune-mine is open" in seen["said"]
+    assert "codetune-mine is open as a detached process, without tmux" in seen["said"]
+    assert f"its output: logs/runs/{seen['run']}/output.log" in seen["said"]
     [told] = without_tmux.status()
     assert (told["session"], told["kind"]) == ("codetune-mine", "process")
     assert told["at_work"] and told["status"] == "running" and told["total"] == 2000

@@ -7,12 +7,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from codetune import artefact, console
-from codetune.background.detached import RECORDS, Detached
+from codetune.background.detached import RECORDS, Detached, output_path
 from codetune.background.ending import Patience, abandon, outcome, stop
 from codetune.background.sessions import Plan, Session, at_work, session_name
 from codetune.background.tmux import OLDEST, Tmux, taken
 from codetune.errors import RefusedError, UserError
 from codetune.runlog import create_run
+from codetune.runlog.store.database import locate
+from codetune.runlog.store.revision import prepare
 
 _OPENING_SECONDS = 30.0  # once the one before has ended
 
@@ -51,8 +53,10 @@ class Places:
     ) -> Session:
         """Opens a session that trains. `variables` is the environment that it gets.
 
-        Raises RefusedError when one of that name is at work (unless `replace`), or is not ours.
+        Raises RefusedError when one of that name is at work (unless `replace`), or is not ours,
+        and UserError when the run database cannot be used: before anything is made or stopped.
         """
+        prepare(locate(self.root, variables.get("DATABASE_URL")))
         name = session_name(title)
         with self._alone(name):
             self._make_room(name, replace=replace)
@@ -63,6 +67,13 @@ class Places:
             except (UserError, RefusedError):
                 abandon(self.root, run, "its session could not be opened")
                 raise
+
+    def described(self, session: Session) -> str:
+        """What was opened, and where a process that has no window writes."""
+        if session.kind == "tmux":
+            return f"{session.name} is open, with run {session.run}"
+        log = output_path(self.root, session.run).relative_to(self.root)
+        return f"{session.name} is open as a detached process, without tmux; its output: {log}"
 
     def _alone(self, name: str) -> AbstractContextManager[None]:
         """Held while one of that name is opened, so that two calls do not open two."""
