@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from codetune.background import Session, choose, session_name
 from codetune.background.arguments import OWN, parted
 from codetune.errors import UserError
+from codetune.runlog.process import Process
 from codetune.training.recipe import TrainConfig
 
 WORD = st.text(st.characters(codec="utf-8"), max_size=12).filter(
@@ -87,9 +89,16 @@ def test_choose_by_name_title_or_run() -> None:
     one, two = (Session("tmux", f"codetune-{t}", t, f"RUN-{t}", 0, "$1", None) for t in "ab")
     for given_name in ("codetune-b", "b", "RUN-b"):
         assert choose([one, two], given_name) is two
+    odd = replace(one, name=session_name("a b"), title="a b")
+    assert choose([one, odd], odd.label) is odd and not odd.label.startswith("codetune-")
     assert choose([one], None) is one
-    with pytest.raises(UserError, match="codetune-a, codetune-b"):
+    with pytest.raises(UserError, match=r"2 sessions here, name one \(2 ended: a, b\)"):
         choose([one, two], None)
+    busy = replace(two, program=Process("here", 1, 1))
+    assert choose([one, busy], None) is busy
+    three = replace(busy, name="codetune-c")
+    with pytest.raises(UserError, match=r"\(2 at work: b, c; 1 ended: a\)"):
+        choose([one, busy, three], None)
     with pytest.raises(UserError, match="no session 'c' here"):
         choose([one, two], "c")
     with pytest.raises(UserError, match="tmux-train"):

@@ -32,6 +32,11 @@ class Session:
     exit_code: int | None = None
     asked: bool = False  # to save and exit
 
+    @property
+    def label(self) -> str:
+        """Its name as it is shown in a list: without what all have in common."""
+        return self.name.removeprefix(PREFIX)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -63,21 +68,33 @@ def session_name(title: str) -> str:
 
 
 def choose(sessions: Sequence[Session], given: str | None) -> Session:
-    """The session that `given` names by name, title or run id; without it the only one there is.
+    """The session that `given` names by name, title or run id; without it the only one there is,
+    or the only one that is at work.
 
     Raises UserError when there is none, or which one is meant is not clear.
     """
     if not sessions:
         raise UserError("nothing in the background here; ./scripts.sh tmux-train starts a run")
-    names = ", ".join(session.name for session in sessions)
     if given is None:
-        if len(sessions) > 1:
-            raise UserError(f"{len(sessions)} sessions here, name one: {names}")
-        return sessions[0]
+        return _only(sessions)
     for session in sessions:
-        if given in (session.name, session.title, session.run):
+        if given in (session.name, session.label, session.title, session.run):
             return session
-    raise UserError(f"no session {given!r} here; there is {names}")
+    raise UserError(f"no session {given!r} here; there is {_names(sessions)}")
+
+
+def _only(sessions: Sequence[Session]) -> Session:
+    working = [session for session in sessions if session.program is not None]
+    ended = [session for session in sessions if session.program is None]
+    if len(sessions) == 1 or len(working) == 1:
+        return (working or ended)[0]
+    parts = (("at work", working), ("ended", ended))
+    told = "; ".join(f"{len(some)} {how}: {_names(some)}" for how, some in parts if some)
+    raise UserError(f"{len(sessions)} sessions here, name one ({told})")
+
+
+def _names(sessions: Sequence[Session]) -> str:
+    return ", ".join(session.label for session in sessions)
 
 
 def progress(root: Path, session: Session) -> Progress | None:
