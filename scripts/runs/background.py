@@ -98,14 +98,17 @@ def _look_at(places: "Places", session: "Session") -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
-    from codetune.background import as_dict, drawn
+    from codetune.background import as_dict, status_lines
+    from codetune.runlog.process import now_ms
 
-    places = _places()
+    places, out = _places(), console.stdout()
     sessions = places.sessions()
     if options.json:
         console.emit(json.dumps([as_dict(places.root, one) for one in sessions], indent=1))
     elif sessions:
-        console.show(drawn(places.root, sessions))
+        width = out.width if out.is_terminal else None
+        for line in status_lines(places.root, sessions, width, now_ms()):
+            out.print(line, soft_wrap=True)
     else:
         console.line("nothing in the background; ./scripts.sh tmux-train starts a run")
 

@@ -12,10 +12,19 @@ from pathlib import Path
 
 import pytest
 
+from codetune.background import tensorboard
 from codetune.background.tmux import Tmux
 from codetune.runlog import local
 from codetune.runlog.events import journal_path
-from tests.background.checkout import ROOT, Checkout, attached, is_alive, read_until, until
+from tests.background.checkout import (
+    ROOT,
+    STEPS,
+    Checkout,
+    attached,
+    is_alive,
+    read_until,
+    until,
+)
 
 OTHER = ("new-session", "-d", "-s")
 
@@ -39,8 +48,8 @@ def test_open_look_ask_and_end(checkout: Checkout) -> None:
 
     shown = checkout.call("status")
     assert (shown.returncode, shown.stderr) == (0, "")
-    line = next(line for line in shown.stdout.splitlines() if "codetune-mine" in line)
-    assert "running" in line and " / 2,000 " in line and " 2.5000 " in line and "0:0" in line
+    line = next(line for line in shown.stdout.splitlines() if line.startswith("mine "))
+    assert "running" in line and "/2,000 " in line and " 2.5000 " in line and "0:0" in line
     [told] = json.loads(checkout.call("status", "--json").stdout)
     assert told.keys() == checkout.status()[0].keys()
     assert (told["session"], told["run"], told["name"]) == ("codetune-mine", seen["run"], "mine")
@@ -173,7 +182,7 @@ def test_two_sessions_and_strangers_beside_them(checkout: Checkout) -> None:
     for verb in ("kill", "attach"):
         which = checkout.call(verb)
         assert (which.returncode, which.stderr.count("\n")) == (2, 1)
-        assert all(name in which.stderr for name in names)
+        assert "2 at work: one, a-night-s-work-" in which.stderr
         unknown = checkout.call(verb, "three")
         assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 1)
     assert checkout.call("kill", "a night's work").returncode == 0
@@ -222,6 +231,71 @@ def test_an_ended_session_shows_how_it_ended(checkout: Checkout) -> None:
         "interrupted",
         "ended before it started",
     )
+
+
+def test_the_only_one_at_work_needs_no_name(checkout: Checkout) -> None:
+    for name in ("one", "two"):
+        assert checkout.call("train", "--name", name, DOOR_EXIT="0").returncode == 0
+    until(lambda: not any(told["at_work"] for told in checkout.status()), "they have ended")
+    which = checkout.call("kill")
+    assert (which.returncode, which.stderr.count("\n")) == (2, 1)
+    assert "2 ended: one, two" in which.stderr
+    seen = checkout.started("--name", "three")
+    done = checkout.call("kill")
+    assert done.returncode == 0, done.stderr
+    assert saved(checkout, seen)
+    assert checkout.names() == ["codetune-one", "codetune-two"]
+
+
+def test_a_session_whose_run_was_removed(checkout: Checkout) -> None:
+    assert checkout.call("train", DOOR_EXIT="0").returncode == 0
+    until(lambda: not checkout.status()[0]["at_work"], "it has ended")
+    journal = journal_path(checkout.root, checkout_run(checkout))
+    kept = journal.read_bytes()
+    journal.write_bytes(b"")
+    assert checkout.status()[0]["status"] == "unknown"
+    journal.write_bytes(kept)
+    remove = [sys.executable, ROOT / "scripts/runs/keep.py", "rm", journal.parent.name, "--yes"]
+    done = subprocess.run(remove, cwd=checkout.root, env=checkout.env, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert checkout.status()[0]["status"] == "removed"
+    assert " removed " in checkout.call("status").stdout
+    assert checkout.call("kill", "default").returncode == 0
+    assert checkout.names() == []
+
+
+def test_without_its_database_nothing_is_opened_or_stopped(checkout: Checkout) -> None:
+    seen = checkout.started("--run_name", "mine")
+    nowhere = "postgresql://someone:s3cret@no-such-host.invalid:5433/runs"
+    for words in (["--name", "other"], ["--run_name", "mine", "--replace"]):
+        done = checkout.call("train", *words, DATABASE_URL=nowhere)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert "run database cannot be used" in done.stderr and "s3cret" not in done.stderr
+    wrong = checkout.call("train", "--run_name", "mine", "--replace", "--train_file", "absent")
+    assert wrong.returncode == 2
+    assert is_alive(seen["pid"]) and not saved(checkout, seen)
+    assert checkout.names() == ["codetune-mine"]
+    assert len(local.run_ids(checkout.root)) == 1
+
+
+@pytest.mark.slow
+def test_one_tensorboard_outlives_the_sessions_that_show_it(checkout: Checkout) -> None:
+    (checkout.root / "runs").mkdir()
+    try:
+        for name, how in (("one", "ends it"), ("two", "is already open")):
+            opened = checkout.call("train", "--name", name, *STEPS, DOOR_TENSORBOARD="1")
+            assert opened.returncode == 0, opened.stderr
+            window = f"codetune-{name}:tensorboard"
+            until(lambda w=window, h=how: h in checkout.screen(w), "its address", 120)
+            [server] = tensorboard.servers(checkout.root)
+            assert f"{server.url} " in checkout.screen(window)
+        for name in ("one", "two"):
+            assert checkout.call("kill", name).returncode == 0
+            assert tensorboard.servers(checkout.root) == [server]
+    finally:
+        for left in tensorboard.servers(checkout.root):
+            tensorboard.end(left)
+    assert not is_alive(server.process.pid)
 
 
 def test_an_only_line_is_not_scrolled_away_when_its_program_ends(checkout: Checkout) -> None:

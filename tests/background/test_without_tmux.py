@@ -34,7 +34,7 @@ def test_open_look_ask_and_end(without_tmux: Checkout) -> None:
     assert (told["session"], told["kind"]) == ("codetune-mine", "process")
     assert told["at_work"] and told["status"] == "running" and told["total"] == 2000
     shown = without_tmux.call("status").stdout
-    assert "codetune-mine" in shown and " / 2,000 " in shown
+    assert "\nmine " in shown and "/2,000 " in shown
     output = journal_path(without_tmux.root, seen["run"]).with_name("output.log")
     assert "this is step 1\n" in output.read_text()
 
@@ -148,7 +148,7 @@ def test_a_second_one_and_a_replaced_one(without_tmux: Checkout) -> None:
     assert (refused.returncode, refused.stderr.count("\n")) == (3, 1)
     two = without_tmux.started("--run_name", "two")
     which = without_tmux.call("kill")
-    assert which.returncode == 2 and "codetune-one, codetune-two" in which.stderr
+    assert which.returncode == 2 and "(2 at work: one, two)" in which.stderr
     new = without_tmux.started("--run_name", "one", "--replace")
     assert (without_tmux.root / f"saved.{one['run']}").exists()
     assert {told["run"] for told in without_tmux.status()} == {new["run"], two["run"]}

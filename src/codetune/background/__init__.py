@@ -8,6 +8,14 @@ name alone. What a session's run does is read from its journal.
 from codetune.background.ending import Patience
 from codetune.background.places import Places
 from codetune.background.sessions import Session, choose, session_name
-from codetune.background.status import as_dict, drawn
+from codetune.background.status import as_dict, status_lines
 
-__all__ = ["Patience", "Places", "Session", "as_dict", "choose", "drawn", "session_name"]
+__all__ = [
+    "Patience",
+    "Places",
+    "Session",
+    "as_dict",
+    "choose",
+    "session_name",
+    "status_lines",
+]

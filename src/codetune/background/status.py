@@ -1,24 +1,48 @@
-"""Sessions as a table for a person, and as values for a program."""
+"""Sessions, one line each for a person, and as values for a program."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.text import Text
+
 from codetune.background.sessions import Session, progress
-from codetune.console import Table, table
-from codetune.runlog.events import finite
+from codetune.runlog import events
 from codetune.runlog.progress import Progress
+from codetune.runlog.reading.figures import when, when_short
+from codetune.runlog.reading.layout import Column, drawn, status_style
 
-COLUMNS = ("session", "run", "status", "step", "loss", "eval loss", "ETA", "since", "exit")
+_WIDE = 100  # terminals from here on have room for the name of the run too
+_COLUMNS = (
+    Column("session", cut=True),
+    Column("run", cut=True),
+    Column("status", style=status_style),
+    Column("step", right=True),
+    Column("loss", right=True),
+    Column("eval", right=True),
+    Column("left", right=True),
+    Column("since", right=True),
+    Column("exit", right=True),
+)
 
 
-def drawn(root: Path, sessions: Sequence[Session]) -> Table:
-    """One line a session: where its run stands, or how it ended."""
-    return table("in the background", COLUMNS, [_line(root, session) for session in sessions])
+def status_lines(
+    root: Path, sessions: Sequence[Session], width: int | None, now: int
+) -> list[Text]:
+    """One line a session, no wider than `width`: where its run stands, or how it ended.
+
+    Columns that would tell nothing are left out: `exit` before one has ended, and `run` where all
+    runs are called as their sessions are.
+    """
+    rows = [_line(root, session, width, now) for session in sessions]
+    told = {"exit"} if any(session.exit_code is not None for session in sessions) else set()
+    if (width is None or width >= _WIDE) and any(name != run for name, run, *_ in rows):
+        told.add("run")
+    kept = [n for n, c in enumerate(_COLUMNS) if c.name not in {"run", "exit"} - told]
+    return drawn([_COLUMNS[n] for n in kept], [[row[n] for n in kept] for row in rows], width)
 
 
 def as_dict(root: Path, session: Session) -> dict[str, Any]:
@@ -30,7 +54,7 @@ def as_dict(root: Path, session: Session) -> dict[str, Any]:
         "title": session.title,
         "run": session.run,
         "name": found.run.name if found else None,
-        "status": _status(session, found),
+        "status": _status(root, session, found),
         "at_work": session.program is not None,
         "asked_to_stop": session.asked,
         "step": found.step if found else None,
@@ -43,22 +67,23 @@ def as_dict(root: Path, session: Session) -> dict[str, Any]:
     }
 
 
-def _line(root: Path, session: Session) -> list[str]:
+def _line(root: Path, session: Session, width: int | None, now: int) -> list[str]:
     found = progress(root, session)
     name = found.run.name if found else session.title
-    place = [session.name, name, _status(session, found)]
-    ends = [time.strftime("%Y-%m-%d %H:%M", time.localtime(session.since / 1000))]
+    place = [session.label, name, _status(root, session, found)]
+    ends = [when(session.since) if width is None else when_short(session.since, now)]
     ends.append("-" if session.exit_code is None else str(session.exit_code))
     if found is None:
         return [*place, "-", "-", "-", "-", *ends]
     step = "-" if found.step is None else f"{found.step:,}"
-    of = "" if found.total is None else f" / {found.total:,}"
+    of = "" if found.total is None else f"/{found.total:,}"
     return [*place, step + of, _loss(found.loss), _loss(found.eval_loss), _left(found), *ends]
 
 
-def _status(session: Session, found: Progress | None) -> str:
+def _status(root: Path, session: Session, found: Progress | None) -> str:
     """What the run log says, and what only the session knows: the time before and after."""
-    status = found.run.status if found else "unknown"
+    is_there = events.journal_path(root, session.run).exists()
+    status = found.run.status if found else "unknown" if is_there else "removed"
     alive = session.program is not None
     if status == "created":
         return "starting" if alive else "not started"
@@ -79,4 +104,4 @@ def _loss(value: float | None) -> str:
 
 
 def _finite(value: float | None) -> float | None:
-    return None if value is None else finite(value)
+    return None if value is None else events.finite(value)
