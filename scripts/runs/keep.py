@@ -1,13 +1,14 @@
 """Keep the run log in order: say what runs are, remove, free, export; and where results came from.
 
-    runs lineage outputs/mine/adapter   back to log files and commits; --forward: what it became
-    runs tag mine best                  and `runs note mine TEXT`, also while it is running
-    runs rm mine                        the record of a run; what it made stays
-    runs prune                          which checkpoints of finished runs may go; --yes frees them
-    runs export mine other --to html --out runs.html
-    runs reindex                        makes the database anew from the journals
+    ./scripts.sh runs lineage outputs/mine/adapter   back to log files and commits; --forward: on
+    ./scripts.sh runs tag mine best     and `runs note mine TEXT`, also while it is running
+    ./scripts.sh runs rm mine           the record of a run; what it made stays
+    ./scripts.sh runs prune             which checkpoints of finished runs may go; --yes frees them
+    ./scripts.sh runs export mine other --to html --out runs.html
+    ./scripts.sh runs reindex           makes the database anew from the journals
 
 In: logs/ (or DATABASE_URL) and outputs/. Out: tables or, with --json, data on standard output.
+Verbs that only look are in runs.py, beside this one (keep.py).
 """
 
 import json
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from codetune import console, stage
 from codetune.errors import UserError
+from codetune.runlog.reading.elsewhere import ELSEWHERE
 
 if TYPE_CHECKING:
     from codetune.config import Parser
@@ -30,38 +32,39 @@ RUN: dict[str, Any] = {"metavar": "RUN", "help": "name, id, or beginning or end 
 
 def _parser() -> "Parser":
     parser = stage.question(__doc__)
+    parser.prog = "./scripts.sh runs"
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    one = verbs.add_parser("lineage", help="what something was made from, or became")
+    one = verbs.add_parser("lineage", help=ELSEWHERE["lineage"])
     one.add_argument("what", metavar="WHAT", help="a path, a run, or the beginning of a hash")
     one.add_argument("--forward", action="store_true", help="what was made from it")
     every = "name and check every source, such as each session"
     one.add_argument("--all", dest="everything", action="store_true", help=every)
 
-    one = verbs.add_parser("tag", help="words to find a run by")
+    one = verbs.add_parser("tag", help=ELSEWHERE["tag"])
     one.add_argument("run", **RUN)
     one.add_argument("words", nargs="+", metavar="WORD")
     one.add_argument("--remove", action="store_true", help="take these words away")
 
-    one = verbs.add_parser("note", help="a note on a run")
+    one = verbs.add_parser("note", help=ELSEWHERE["note"])
     one.add_argument("run", **RUN)
     one.add_argument("text", metavar="TEXT", help="up to 4 kB; - reads it from standard input")
 
-    one = verbs.add_parser("rm", help="remove runs from the run log; what they made stays")
+    one = verbs.add_parser("rm", help=ELSEWHERE["rm"])
     one.add_argument("runs", nargs="+", **RUN)
     one.add_argument("--yes", action="store_true", help="do not ask")
 
-    one = verbs.add_parser("prune", help="which checkpoints of finished runs may go")
+    one = verbs.add_parser("prune", help=ELSEWHERE["prune"])
     one.add_argument("--keep_last", type=int, default=1, metavar="N", help="newest to keep (1)")
     one.add_argument("--yes", action="store_true", help="free them; without it nothing changes")
 
-    one = verbs.add_parser("export", help="records (json), points (csv) or a page (html)")
+    one = verbs.add_parser("export", help=ELSEWHERE["export"])
     one.add_argument("runs", nargs="*", **RUN)
     one.add_argument("--to", choices=("json", "csv", "html"), required=True, help="the form")
     one.add_argument("--out", type=Path, metavar="FILE", help="instead of standard output")
 
-    verbs.add_parser("reindex", help="make the database anew from the journals")
-    verbs.add_parser("upgrade", help="bring the database to this version, after a copy")
+    verbs.add_parser("reindex", help=ELSEWHERE["reindex"])
+    verbs.add_parser("upgrade", help=ELSEWHERE["upgrade"])
     alone = {"lineage": _lineage, "rm": _rm, "export": _export}
     for name, verb in verbs.choices.items():
         verb.set_defaults(act=alone.get(name, _do))
@@ -72,13 +75,15 @@ def _parser() -> "Parser":
 def _lineage(options: Namespace) -> None:
     from codetune.runlog.reading import lineage, lineage_stack, lineage_tree, queries
 
+    out = console.stdout()
     flags = {"forward": options.forward, "everything": options.everything}
     with queries.reading(ROOT, _here().url) as connection:
         found = lineage.lineage(connection, ROOT, options.what, **flags)
     if options.json:
         console.emit(lineage_stack.as_json(found.as_dict()))
     else:
-        console.line("\n".join(lineage_tree.tree_lines(found, **flags)))
+        width = out.width if out.is_terminal else None
+        console.line("\n".join(lineage_tree.tree_lines(found, **flags, width=width)))
 
 
 def _do(options: Namespace) -> None:

@@ -1,16 +1,14 @@
 """Look at past and present runs: which there are, what one was, how several differ.
 
-    runs.py list --stage train --where 'eval_loss<1.2' --sort eval_loss
-    runs.py show                        the newest run; or a name, an id, either end of an id
-    runs.py metrics mine --metric eval_loss --json
-    runs.py compare mine other          only what differs, and their curves in one plot
-    runs.py diff mine                   what was not committed when it ran; of two, how they differ
-    runs.py sql 'SELECT stage, count(*) FROM run GROUP BY stage'
-
-also: runs tag, note, rm, prune, export, reindex, upgrade, lineage and watch (docs/runs.md)
+    ./scripts.sh runs list --stage train --where 'eval_loss<1.2' --sort eval_loss
+    ./scripts.sh runs show              the newest run; or a name, an id, either end of an id
+    ./scripts.sh runs compare mine other   only what differs, and their curves in one plot
+    ./scripts.sh runs diff mine         what was not committed; of two, how they differ
+    ./scripts.sh runs sql 'SELECT stage, count(*) FROM run GROUP BY stage'
 
 In: the run log under logs/ (or DATABASE_URL). Out: tables or, with --json, data on standard
-output. Looking is no stage: it takes no config and is not recorded as a run.
+output. Looking is no stage: it takes no config and is not recorded as a run. Verbs that change
+something, and watch, have scripts of their own beside this one (runs.py).
 """
 
 import functools
@@ -21,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codetune import console, stage
+from codetune.errors import UserError
+from codetune.runlog.reading.elsewhere import ELSEWHERE
 
 if TYPE_CHECKING:
     from codetune.config import Parser
@@ -35,9 +35,8 @@ KEYS: dict[str, Any] = {"nargs": "+", "action": "extend", "default": [], "metava
 
 def _parser() -> "Parser":
     parser = stage.question(__doc__)
-    verbs = parser.add_subparsers(
-        dest="verb", required=True, metavar="list|show|metrics|compare|diff|sql"
-    )
+    parser.prog = "./scripts.sh runs"
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
 
     one = verbs.add_parser("list", help="the newest runs, or those that fit")
     one.add_argument("--stage", help="only runs of this stage, such as train")
@@ -52,12 +51,7 @@ def _parser() -> "Parser":
 
     one = verbs.add_parser("show", help="one run in full; the newest when none is named")
     one.add_argument("run", nargs="?", **RUN)
-    one.add_argument(
-        "--all",
-        dest="everything",
-        action="store_true",
-        help="also knobs at their defaults, old events",
-    )
+    one.add_argument("--all", **ALL, help="also knobs at their defaults, old events, checkpoints")
     one.add_argument("--metric", **KEYS, help="draw these instead of the losses")
     png = "write the curves as PNG (logs/runs/<id>/curves.png)"
     one.add_argument("--png", nargs="?", const="", metavar="FILE", help=png)
@@ -73,7 +67,7 @@ def _parser() -> "Parser":
     one.add_argument("--png", metavar="FILE", help="write the curves as PNG")
 
     one = verbs.add_parser("diff", help="what was not committed, or how two runs differ")
-    one.add_argument("runs", nargs="+", **RUN)
+    one.add_argument("runs", nargs="*", **RUN)
 
     one = verbs.add_parser("sql", help="ask in SQL; without a statement: tables and columns")
     one.add_argument("statement", nargs="?", help="one SELECT")
@@ -82,7 +76,17 @@ def _parser() -> "Parser":
     for name, verb in verbs.choices.items():
         verb.set_defaults(act=_sql if name == "sql" else _ask)
         verb.add_argument("--json", action="store_true", help="as JSON on standard output")
+    for name, told in ELSEWHERE.items():
+        verbs.add_parser(name, help=told)
+    parser.set_defaults(act=lambda options: _not_here(options.verb, list(verbs.choices)))
     return parser
+
+
+def _not_here(verb: str | None, known: list[str]) -> None:
+    """Answers a call without a verb, or with one of another script."""
+    if verb is None:
+        raise UserError(f"runs: which verb? {', '.join(known)}; --help tells what each does")
+    raise UserError(f"{verb} is in a script of its own; type ./scripts.sh runs {verb} ...")
 
 
 def _ask(options: Namespace) -> None:
@@ -132,7 +136,12 @@ def _count(text: str) -> int:
 
 
 def _joined(words: list[str]) -> list[str]:
-    """The command line with `--sort -KEY` as one word: else argparse takes -KEY for a flag."""
+    """The command line with `--sort -KEY` as one word: else argparse takes -KEY for a flag.
+
+    What follows the verb of another script is for that one to read.
+    """
+    if words and words[0] in ELSEWHERE:
+        return words[:1]
     at = next((n for n, word in enumerate(words[:-1]) if word == "--sort"), None)
     return words if at is None else [*words[:at], f"--sort={words[at + 1]}", *words[at + 2 :]]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
 from codetune import artefact
 from codetune.artefact import Input, Origin
@@ -91,6 +92,19 @@ def walk(root: Path, what: str, **flags: Any) -> Step | Artefact:
 def told(root: Path, what: str, **flags: Any) -> str:
     flags = {"forward": False, "everything": False, **flags}
     return "\n".join(tree_lines(walk(root, what, **flags), **flags))
+
+
+def test_a_terminal_cuts_the_lines_of_the_tree_and_a_pipe_does_not(tmp_path: Path) -> None:
+    run = open_run(tmp_path, stage="data", config={}, name="n" * 200)
+    run.input(Input("日本/" + "p" * 200, "ab" * 32), "rows")
+    run.finish("finished")
+    flags = {"forward": False, "everything": False}
+    found = walk(tmp_path, run.id, **flags)
+    whole, shown = list(tree_lines(found, **flags)), list(tree_lines(found, **flags, width=40))
+    assert len(whole) == len(shown) > 1
+    assert all(cell_len(line) <= 40 and line.endswith("…") for line in shown)
+    assert all(len(line) > 200 for line in whole)
+    assert [line[:20] for line in whole] == [line[:20] for line in shown]
 
 
 def leaves(found: Step | Artefact) -> set[tuple[str, str]]:

@@ -13,6 +13,15 @@ from hypothesis import strategies as st
 from codetune.errors import UserError
 from codetune.runlog.reading.filters import Condition, Span, moment, number, parsed, seconds
 
+
+def test_truth_values_and_none_are_known_in_any_case() -> None:
+    assert parsed("packing=False").as_recorded.value == "false"
+    assert parsed("packing=TRUE").as_recorded.value == "true"
+    assert parsed("packing='False'").as_recorded.value == "False"
+    assert parsed("name=Falsehood").as_recorded.value == "Falsehood"
+    assert parsed("warmup=None").is_none and not parsed("warmup='None'").is_none
+
+
 OPERATORS = ["=", "!=", "<", "<=", ">", ">=", "~"]
 NOW = 1_800_000_000_000
 

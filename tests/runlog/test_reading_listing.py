@@ -417,3 +417,15 @@ def test_texts_are_sorted_and_found_alike_on_both_engines(
         for key in ("name", "tag", "word"):
             assert set(names(project, f"{key}~{part}")) == fits, (key, part)
     assert names(project, "result~x") == []
+
+
+def test_several_notes_are_shown_in_the_order_they_were_written(tmp_path: Path) -> None:
+    run = open_run(tmp_path, stage="train", config={"packing": False}, name="noted")
+    run.finish("finished")
+    for text in ("zebra first", "apple second"):
+        note = {"ts": process.now_ms(), "kind": "note", "text": text}
+        append_record(events.journal_path(tmp_path, run.id), note)
+    (shown,) = found((tmp_path, None), "note~apple", "packing=False", columns=("note",))
+    assert shown.values == {"note": "zebra first | apple second"}
+    assert names((tmp_path, None), "packing=true") == []
+    assert names((tmp_path, None), "packing='False'") == []

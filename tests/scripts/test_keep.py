@@ -20,6 +20,7 @@ from codetune.runlog import Run, open_run
 from codetune.runlog.local import run_ids
 from tests.runlog.example_runs import HOSTILE
 from tests.runlog.test_keeping_checkpoints import trained
+from tests.scripts.test_runs import on_a_terminal
 
 Script = Callable[..., subprocess.CompletedProcess[str]]
 KEEP, RUNS = "runs/keep.py", "runs/runs.py"
@@ -61,6 +62,15 @@ def test_lineage_is_a_tree_or_json(mine: Run, run_script: Script) -> None:
     assert found["runs"][0]["files"][0]["path"] == "source.txt"
     forward = run_script(KEEP, "lineage", "source.txt", "--forward").stdout
     assert "read by mine" in forward and "outputs/made.txt" in forward
+
+
+def test_lineage_is_cut_at_the_edge_of_a_terminal(mine: Run, root: Path, tmp_path: Path) -> None:
+    environment = {"PYTHONPATH": str(root / "src"), "TERM": "xterm", "COLUMNS": "50"}
+    command = [sys.executable, str(root / "scripts" / KEEP), "lineage", "outputs/made.txt"]
+    lines = on_a_terminal(command, {**os.environ, **environment}, tmp_path).splitlines()
+    assert len(lines) == 4
+    assert max(map(len, lines)) == 50
+    assert lines[1].endswith("…")
 
 
 def test_tag_and_note_show_up_in_show(mine: Run, run_script: Script, tmp_path: Path) -> None:

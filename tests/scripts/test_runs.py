@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import resource
+import runpy
 import select
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import pytest
 
 from codetune.artefact import Input
 from codetune.runlog import Run, open_run
+from codetune.runlog.reading.answers import STAGES
+from codetune.runlog.reading.elsewhere import ELSEWHERE
 from tests.runlog.example_runs import HOSTILE
 
 Script = Callable[..., subprocess.CompletedProcess[str]]
@@ -92,7 +95,7 @@ def test_show_tells_everything_about_a_run(training: Run, run_here: Script) -> N
         "train_qlora.py --learning_rate 0.002",
         "learning_rate  0.002  0.0001",
         "abababab  data/train.jsonl",
-        "eval_loss [nats/token]",
+        "eval_loss          nats/token",
         "tokens_per_second",
         "train_loss, eval_loss [nats/token] by step",
         ". train_loss   o eval_loss",
@@ -128,7 +131,7 @@ def test_show_draws_a_picture_and_says_where(
 
 def test_metrics_are_a_table_points_or_json(training: Run, run_here: Script) -> None:
     table = run_here(RUNS, "metrics", "full").stdout
-    assert re.search(r"eval_loss \[nats/token\] +1\.6 +15 +1\.6 +3\.1", table)
+    assert re.search(r"eval_loss +nats/token +1\.6 +15 +1\.6 +3\.1", table)
     points = run_here(RUNS, "metrics", "full", "--metric", "eval_loss").stdout.splitlines()
     assert [line.split()[:3] for line in points][:2] == [
         ["eval_loss", "0", "3.1"],
@@ -225,7 +228,12 @@ def test_hostile_names_are_shown_safely(run_here: Script, tmp_path: Path) -> Non
         (["list", "--sort"], "expected one argument"),
         (["list", "--stgae", "x"], "unrecognized arguments"),
         (["compare", "full"], "compare takes 2 to 8 runs, not 1"),
-        (["diff"], "required"),
+        (["list", "--stage", "trian"], "did you mean train?"),
+        (["list", "--stage", "nope"], "there are archive-logs, "),
+        ([], "which verb? list, show, metrics, compare, diff, sql, lineage, tag,"),
+        (["expot"], "did you mean export?"),
+        (["lineag", "x"], "did you mean lineage?"),
+        (["export", "--to", "json"], "type ./scripts.sh runs export ..."),
         (["sql", "DELETE FROM run"], "only reading is allowed"),
         (["sql", "SELECT nowhere FROM run"], "no such column"),
     ],
@@ -332,4 +340,20 @@ def test_help_names_the_verbs_of_other_pages(root: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(root / "src")}
     shown = subprocess.run(command, capture_output=True, text=True, env=env).stdout
     for verb in ("tag", "note", "rm", "prune", "export", "reindex", "upgrade", "lineage", "watch"):
-        assert re.search(rf"\b{verb}\b", shown), verb
+        assert re.search(rf"^    {verb} +{re.escape(ELSEWHERE[verb])}$", shown, re.M), verb
+    assert shown.startswith("usage: ./scripts.sh runs ")
+
+
+def test_every_verb_of_the_other_script_is_named(root: Path) -> None:
+    parser = runpy.run_path(str(root / "scripts/runs/keep.py"))["_parser"]()
+    (verbs,) = (a for a in parser._actions if a.dest == "verb")
+    assert {*verbs.choices, "watch"} == set(ELSEWHERE)
+    assert verbs.choices["tag"].prog == "./scripts.sh runs tag"
+
+
+def test_the_stages_are_those_of_the_scripts(root: Path) -> None:
+    texts = [path.read_text() for path in (root / "scripts").rglob("*.py")]
+    stages = {
+        name for text in texts for name in re.findall(r'stage\.main\([^)]*stage="([^"]+)"', text)
+    }
+    assert stages == set(STAGES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.text import Text
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from codetune.errors import UserError
 from codetune.runlog import events
@@ -28,7 +29,12 @@ from codetune.runlog.reading import (
 from codetune.runlog.reading.details import RunDetails, details_of
 from codetune.runlog.reading.layout import one_line
 from codetune.runlog.reading.queries import find
+from codetune.runlog.store import schema
 
+STAGES = (  # those of this version; a run log may know others
+    *("archive-logs", "claude2sft", "repo2fim", "data", "peek", "check-lengths", "demo-base"),
+    *("train", "baseline", "compare", "model-testing", "merge", "pipeline", "demo"),
+)
 PICTURE = "curves.png"
 Width = int | None  # of the terminal; None where the answer goes elsewhere and is not cut
 
@@ -64,6 +70,8 @@ def of_data(
 def list_(log: Log, **flags: Any) -> Answer:
     """The runs that fit, a line each."""
     wanted = listing.wanted_of(**flags)
+    if flags["stage"] is not None:
+        _check_stage(log, flags["stage"])
     runs = listing.listed(log.connection, wanted)
     return of_data(
         [run.as_dict() for run in runs],
@@ -138,10 +146,10 @@ def compare(
 
 
 def diff(log: Log, *, runs: Sequence[str]) -> Answer:
-    """What of a run was not committed, or how two runs differ."""
+    """What of a run (the newest, if none is named) was not committed, or how two runs differ."""
     if len(runs) > 2:
         raise UserError(f"diff takes one run or two, not {len(runs)}; compare takes up to 8")
-    found = [_details(log, run) for run in runs]
+    found = [_details(log, run) for run in runs] or [_details(log, None)]
     if len(found) == 1:
         told = difference.uncommitted(found[0], log.root)
         return of_data(told, lambda width: difference.uncommitted_lines(told, width))
@@ -151,6 +159,16 @@ def diff(log: Log, *, runs: Sequence[str]) -> Answer:
     }
     notes = [] if data["differences"] else ["no difference in code, knobs, data and environment"]
     return of_data(data, lambda _: difference.difference_lines(found), notes)
+
+
+def _check_stage(log: Log, stage: str) -> None:
+    """UserError for a stage that neither this version nor any recorded run knows."""
+    recorded = log.connection.execute(select(schema.run.c.stage).distinct()).scalars()
+    known = list(dict.fromkeys([*STAGES, *sorted(recorded)]))
+    if stage not in known:
+        near = difflib.get_close_matches(stage, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        raise UserError(f"--stage: there is no stage {stage!r}; {hint}")
 
 
 def _details(log: Log, run: str | None) -> RunDetails:

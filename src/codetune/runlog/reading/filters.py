@@ -13,7 +13,7 @@ nor SQL.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from codetune.errors import UserError
@@ -49,7 +49,13 @@ class Condition:
     @property
     def is_none(self) -> bool:
         """Whether it asks for what is missing."""
-        return self.value == "none" and not self.quoted
+        return self.value.lower() == "none" and not self.quoted
+
+    @property
+    def as_recorded(self) -> Condition:
+        """The same, with a truth value as knobs spell it: people write `False`, too."""
+        truth = self.value.lower() in ("true", "false") and not self.quoted
+        return replace(self, value=self.value.lower()) if truth else self
 
 
 @dataclass(frozen=True)

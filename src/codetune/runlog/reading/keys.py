@@ -243,6 +243,7 @@ def _param(name: str) -> Key:
     amount = select(table.num).where(mine).scalar_subquery()
 
     def test(wanted: Condition) -> ColumnElement[bool]:
+        wanted = wanted.as_recorded
         given = None if wanted.quoted else number(wanted.value)
         if wanted.is_none and wanted.operator in ("=", "!="):
             missing = or_(text.is_(None), text == "null")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from codetune.runlog.reading.disk import OK
 from codetune.runlog.reading.figures import SHORT, duration, when
-from codetune.runlog.reading.layout import one_line
+from codetune.runlog.reading.layout import cut, one_line
 from codetune.runlog.reading.lineage import LISTED, Artefact, Step
 from codetune.runlog.reading.lineage_stack import Call, returned
 
@@ -21,11 +21,17 @@ class _Node:
     below: list[_Node]
 
 
-def tree_lines(found: Step | Artefact, *, forward: bool, everything: bool) -> Iterator[str]:
-    """The lines; sources of which there are many are counted, unless all are wanted."""
+def tree_lines(
+    found: Step | Artefact, *, forward: bool, everything: bool, width: int | None = None
+) -> Iterator[str]:
+    """The lines, whole or cut to a terminal of `width`: one that wraps would break the tree.
+
+    Sources of which there are many are counted, unless all are wanted.
+    """
     drawing = _Drawing("read by" if forward else "made by", everything)
     call = drawing.step(found, "") if isinstance(found, Step) else drawing.artefact(found)
-    yield from _drawn(returned(call))
+    for line in _drawn(returned(call)):
+        yield line if width is None else cut(line, width)
 
 
 @dataclass(frozen=True)

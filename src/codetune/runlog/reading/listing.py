@@ -14,7 +14,7 @@ from codetune.runlog.reading.figures import SHORT, duration, number, seconds_of,
 from codetune.runlog.reading.filters import Condition, parsed
 from codetune.runlog.reading.keys import Key, Vocabulary
 from codetune.runlog.reading.layout import Column, drawn, status_style
-from codetune.runlog.reading.rows import rows_of, tags_of
+from codetune.runlog.reading.rows import notes_of, rows_of, tags_of
 from codetune.runlog.store import schema
 
 _NAME = 14  # columns for the name of a run, at least
@@ -158,6 +158,7 @@ def _rows(
     run = schema.run.c
     rows = {row.id: row for row in rows_of(connection, select(schema.run).where(run.id.in_(ids)))}
     tags = tags_of(connection, ids)
+    notes = notes_of(connection, ids) if "note" in chosen else {}
     times = frozenset(word for word, key in chosen.items() if key.is_time)
     asked = [key.value.label(f"value_{n}") for n, key in enumerate(chosen.values())]
     values: dict[str, dict[str, Any]] = {}
@@ -165,6 +166,8 @@ def _rows(
         values[run_id] = dict(zip(chosen, found, strict=True))
         if "tag" in chosen:  # a run may have several
             values[run_id]["tag"] = " ".join(tags.get(run_id, ())) or None
+        if "note" in chosen:
+            values[run_id]["note"] = " | ".join(notes.get(run_id, ())) or None
     return [Listed(rows[i], tags.get(i, ()), values[i], times, places[i]) for i in ids]
 
 

@@ -29,6 +29,16 @@ def tags_of(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[str, 
     return {run_id: tuple(sorted(texts)) for run_id, texts in found.items()}
 
 
+def notes_of(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The notes on each of these runs that has any, in the order they were written."""
+    note = schema.note.c
+    found: dict[str, tuple[str, ...]] = {}
+    wanted = select(note.run_id, note.text).where(note.run_id.in_(ids))
+    for run_id, text in connection.execute(wanted.order_by(note.run_id, note.seq)):
+        found[run_id] = (*found.get(run_id, ()), text)
+    return found
+
+
 def crashed_ids(connection: Connection) -> list[str]:
     """The runs that should be running, and whose process is gone."""
     run = schema.run.c
