@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -74,19 +75,62 @@ def test_with_all_equal_lines_are_told_too(project: Path) -> None:
 
 def test_the_best_is_marked_by_the_direction_of_the_metric(project: Path) -> None:
     metrics = told(compare(project, "low", "high", "flat"))["metrics"]
-    assert metrics["train_loss.best"] == {"values": [1.0, 1.5, 3.0], "same": False, "winners": [0]}
-    assert metrics["train_loss.last"] == {"values": [1.0, 2.5, None], "same": False, "winners": [0]}
     assert metrics["exact.best"]["winners"] == [0]  # higher is better
+    assert metrics["exact.last"] == {"values": [90.0, 75.0, None], "same": False, "winners": [0]}
     assert metrics["exact.best"]["values"] == [90.0, 85.0, 70.0]
-    assert metrics["tokens_per_second"]["winners"] == []  # neither is
+
+
+def test_the_loss_of_one_batch_is_told_by_its_last_value_and_nobody_wins(project: Path) -> None:
+    metrics = told(compare(project, "low", "high", "flat"))["metrics"]
+    assert metrics["train_loss.last"] == {"values": [1.0, 2.5, None], "same": False, "winners": []}
+    assert set(metrics) == {"train_loss.last", "exact.best", "exact.last", "tokens_per_second"}
+
+
+def test_a_loss_over_all_rows_has_its_best(tmp_path: Path) -> None:
+    for name, losses in (("a", (3.0, 1.0, 2.0)), ("b", (3.0, 1.5, 1.5))):
+        run = open_run(tmp_path, stage="train", config={}, name=name)
+        run.define("eval_loss", "nats/token", "lower")
+        for step, loss in enumerate(losses):
+            run.metric("eval_loss", loss, step)
+        run.finish("finished")
+    metrics = told(compare(tmp_path, "a", "b"))["metrics"]
+    assert {key: line["winners"] for key, line in metrics.items()} == {
+        "eval_loss.best": [0],
+        "eval_loss.last": [1],
+    }
+
+
+def test_a_series_without_a_direction_says_that_its_last_value_is_compared(tmp_path: Path) -> None:
+    for name, norms in (("a", (3.0, 1.0, 2.0)), ("b", (3.0, 1.5, 0.5))):
+        run = open_run(tmp_path, stage="train", config={}, name=name)
+        run.define("grad_norm", "1", "none")
+        for step, norm in enumerate(norms):
+            run.metric("grad_norm", norm, step)
+        run.finish("finished")
+    assert told(compare(tmp_path, "a", "b"))["metrics"] == {
+        "grad_norm.last": {"values": [2.0, 0.5], "same": False, "winners": []}
+    }
+
+
+def test_commands_are_told_with_all_and_to_machines_only(project: Path) -> None:
+    assert "train_qlora.py" not in text(compare(project, "low", "high"))
+    assert "train_qlora.py" in text(compare(project, "low", "high", everything=True))
+    assert told(compare(project, "low", "high"))["run"]["command"]["same"] is False
+    runs = [details(project, name) for name in ("low", "high")]
+    command = [line for line in compared(runs)["run"] if line.is_long]
+    lines = comparison_lines(runs, {"run": command}, 80, everything=False)
+    assert [line.plain for line in lines][-1] == "run: only the command differs; --all shows it"
+    knob = open_run(project, stage="train", config={"command": "x"}, name="knob")
+    knob.finish("finished")
+    assert re.search("^command .* x$", text(compare(project, "low", "knob")), re.M)
 
 
 def test_figures_stand_beside_their_difference_to_the_first_run(project: Path) -> None:
     lines = text(compare(project, "high", "low", "flat")).splitlines()
-    row = next(line for line in lines if line.startswith("train_loss.best"))
-    assert row.split() == ["train_loss.best", "1.5", "1", "*", "(-0.5)", "3", "(+1.5)"]
+    row = next(line for line in lines if line.startswith("exact.best"))
+    assert row.split() == ["exact.best", "85", "90", "*", "(+5)", "70", "(-15)"]
     row = next(line for line in lines if line.startswith("train_loss.last"))
-    assert row.split()[-1] == "-"
+    assert row.split() == ["train_loss.last", "2.5", "1", "(-1.5)", "-"]
     assert "* best; in brackets the difference to the first run" in lines
     assert "environment: the same" in lines
     assert lines[-1].split() == [".", "high", "o", "low", "+", "flat"]
@@ -242,6 +286,10 @@ def test_a_run_without_changes_says_so(
     monkeypatch.setattr(capture, "code_version", lambda *_: clean)
     open_run(project, stage="sft", config={}, name="clean").finish("finished")
     assert said in text(diff(project, "clean"))
+
+
+def test_without_a_run_it_is_the_newest(project: Path) -> None:
+    assert told(diff(project))["run"]["name"] == "flat"
 
 
 def test_three_runs_are_not_a_difference(project: Path) -> None:

@@ -41,6 +41,22 @@ def test_a_word_without_blanks_is_folded_anywhere() -> None:
     assert plain([Column("k", fold=True)], [["a" * 25]], 10) == ["k", "a" * 10, "a" * 10, "a" * 5]
 
 
+def test_a_word_that_fits_a_line_is_not_broken() -> None:
+    shown = plain([Column("k", fold=True)], [["ab abcdefghi x"]], 10)
+    assert shown == ["k", "ab", "abcdefghi", "x"]
+    shown = plain([Column("k", fold=True)], [["q_proj,k_proj,v_proj,o_proj"]], 16)
+    assert shown == ["k", "q_proj,k_proj,", "v_proj,o_proj"]
+
+
+def test_spare_columns_are_left_out_before_anything_is_shortened() -> None:
+    columns = [Column("name", fold=True), Column("a", spare=1), Column("b", spare=2)]
+    row = [["long name", "1111", "2222"]]
+    assert plain(columns, row, 21)[1] == "long name  1111  2222"
+    assert plain(columns, row, 20)[1] == "long name  1111"
+    assert plain(columns, row, 14) == ["name", "long name"]
+    assert plain(columns, row, None)[1] == "long name  1111  2222"
+
+
 def test_a_cell_of_thousands_of_characters_does_not_fill_the_screen() -> None:
     shown = plain([Column("k", fold=True)], [["a" * 4000]], 40)
     assert len(shown) == 11

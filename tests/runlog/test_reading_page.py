@@ -111,7 +111,7 @@ def test_moments_are_local_and_short(
 
 def test_facts_of_a_run() -> None:
     run = details()
-    assert shown(run)[0] == "full"
+    assert shown(run)[0] == "full (train, Q69G5FAV)"
     assert fact(run, "id") == ROW.id
     assert fact(run, "stage") == "train, version 2"
     assert fact(run, "status") == "finished: 20 steps"
@@ -121,6 +121,7 @@ def test_facts_of_a_run() -> None:
     assert fact(run, "GPU") == "none"
     assert fact(run, "packages") == "torch 2.13+cpu"
     assert fact(run, "tags") == "best kept"
+    assert fact(details(tags=("best", 'in "two" words')), "tags") == r'best "in \"two\" words"'
     assert fact(run, "steps") is None
     assert fact(details(seed=None), "seed") is None
 
@@ -159,17 +160,59 @@ def test_only_changed_knobs_are_shown_unless_all_are_asked_for() -> None:
 
 
 def test_best_follows_the_direction_and_names_its_step() -> None:
-    for direction, best in (("lower", ["1", "7"]), ("higher", ["3.5", "4"]), ("none", ["2", "-"])):
+    for direction, best in (("lower", ["1", "7"]), ("higher", ["3.5", "4"]), ("none", [])):
         metric = Summary("m", 1, "", direction, 3.0, 2.0, 1.0, 3.5, 7, 4, 9, 10)
         rows = part(details(metrics=(metric,)), "metrics")
-        assert rows[0] == ["metric", "best", "at", "step", "last", "first", "min", "max", "points"]
+        assert rows[0] == [
+            "metric",
+            "unit",
+            "best",
+            "at",
+            "step",
+            "last",
+            "first",
+            "min",
+            "max",
+            "points",
+        ]
         assert rows[1] == ["m", *best, "2", "3", "1", "3.5", "10"]
 
 
 def test_a_number_that_was_not_finite_is_nan() -> None:
     metric = Summary("m", 1, "%", "lower", None, None, None, None, None, None, 9, 1)
     lines = [line.plain for line in metric_lines([metric], None)]
-    assert lines[-1].split() == ["m", "[%]", "nan", "-", "nan", "nan", "nan", "nan", "1"]
+    assert lines[-1].split() == ["m", "%", "nan", "-", "nan", "nan", "nan", "nan", "1"]
+
+
+def test_a_narrow_terminal_goes_without_figures_before_names_break() -> None:
+    values = (1.2345, 2.3456, 1.2345, 3.4567, 12345, 1, 20000, 4000)
+    keys = ("eval_loss", "train_loss", "tokens_per_second_at_rank_0")
+    metrics = [Summary(key, 1, "nats/token", "lower", *values) for key in keys]
+    heads = {}
+    for width in (None, 200, 80, 72, 60):
+        lines = [line.plain for line in metric_lines(metrics, width)]
+        assert [line.split()[0] for line in lines[3:]] == list(keys), width
+        heads[width] = lines[2].replace("at step", "at_step").split()
+    assert heads[None] == heads[200]
+    assert heads[200][-5:] == ["last", "first", "min", "max", "points"]
+    assert heads[80] == ["metric", "unit", "best", "at_step", "last", "first", "points"]
+    assert heads[72] == ["metric", "unit", "best", "at_step", "last", "points"]
+    assert heads[60] == ["metric", "best", "at_step", "last", "points"]
+
+
+def test_of_the_checkpoints_a_run_made_the_newest_is_shown() -> None:
+    made = [RunFile("out", "checkpoint", f"c/checkpoint-{n}", f"{n}" * 64) for n in (1, 2, 2)]
+    files = (
+        RunFile("in", "checkpoint", "before", None),
+        *made,
+        RunFile("out", "adapter", "a", None),
+    )
+    run = details(row=RunRow(**{**vars(ROW), "files": files}))
+    rows = [" ".join(row[3:]) for row in part(run, "files")[1:]]
+    assert rows == ["before", "c/checkpoint-2 (the newest of 3; --all lists them)", "a"]
+    assert len(part(run, "files", everything=True)) == 6
+    single = details(row=RunRow(**{**vars(ROW), "files": tuple(made[:1])}))
+    assert part(single, "files")[1][3:] == ["c/checkpoint-1"]
 
 
 def test_files_notes_and_events_are_told() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from rich.text import Text
 
 from codetune.errors import UserError
-from codetune.runlog.reading.details import RunDetails, Summary
+from codetune.runlog.reading.details import RunDetails
 from codetune.runlog.reading.figures import SHORT, gib, number, seconds_of
 from codetune.runlog.reading.layout import Column, cut, drawn, one_line
 from codetune.runlog.reading.record import brief
@@ -18,6 +18,8 @@ from codetune.runlog.reading.record import brief
 FEWEST, MOST = 2, 8
 _NAME = 20  # columns for the name of a run above its values
 _FILES = 30  # lines of data that differ; a corpus may have thousands of files
+# The value of one batch: its lowest says which batch was easy, not which run is better.
+_OF_ONE_BATCH = ("train_loss",)
 _SIZES = {"peak memory": "rss", "peak GPU memory": "gpu_memory"}
 
 
@@ -30,6 +32,7 @@ class Line:
     shown: tuple[str, ...]
     same: bool
     winners: tuple[int, ...] = ()  # places of the runs that are best
+    is_long: bool = False  # a command, which says at length what knobs and data say
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -92,13 +95,15 @@ def comparison_lines(
     columns = [Column("", fold=True), *(Column(name, fold=True) for name in names)]
     yield from drawn(columns, [("id", *(run.row.id[-SHORT:] for run in runs))], width)
     for title, lines in sections.items():
-        shown = [line for line in lines if everything or not line.same]
+        shown = [line for line in lines if everything or not (line.same or line.is_long)]
         hidden = max(0, len(shown) - _FILES) if title == "data" and width is not None else 0
         rows = [(line.key, *line.shown) for line in shown[: len(shown) - hidden]]
         yield Text()
         if rows:
             yield Text(title, style="bold underline")
             yield from drawn([Column("", fold=True), *columns[1:]], rows, width)
+        elif any(not line.same for line in lines):
+            yield Text(f"{title}: only the command differs; --all shows it", style="dim")
         elif lines:
             yield Text(f"{title}: the same", style="dim")
         else:
@@ -146,7 +151,8 @@ def _lines(title: str, described: Sequence[Mapping[str, Mapping[str, Any]]]) -> 
     for key in keys if title == "run" else sorted(keys):
         values = tuple(part.get(key) for part in parts)
         shown = tuple(_shown(key, value) for value in values)
-        yield Line(key, values, shown, same=len({_identity(value) for value in values}) == 1)
+        same = len({_identity(value) for value in values}) == 1
+        yield Line(key, values, shown, same, is_long=(title, key) == ("run", "command"))
 
 
 def _identity(value: Any) -> Any:
@@ -171,16 +177,19 @@ def _metrics(runs: Sequence[RunDetails]) -> Iterator[Line]:
         known = next(metric for metric in metrics if metric)
         best = tuple(metric.best if metric else None for metric in metrics)
         last = tuple(metric.last if metric else None for metric in metrics)
-        if known.direction == "none" or best == last:
-            yield _figures(key, known, last)
+        if known.direction not in ("lower", "higher") or key in _OF_ONE_BATCH:
+            single = all(metric is None or metric.count == 1 for metric in metrics)
+            yield _figures(key if single else f"{key}.last", "none", last)
+        elif best == last:
+            yield _figures(key, known.direction, last)
         else:
-            yield _figures(f"{key}.best", known, best)
-            yield _figures(f"{key}.last", known, last)
+            yield _figures(f"{key}.best", known.direction, best)
+            yield _figures(f"{key}.last", known.direction, last)
 
 
-def _figures(key: str, metric: Summary, values: tuple[float | None, ...]) -> Line:
+def _figures(key: str, direction: str, values: tuple[float | None, ...]) -> Line:
     same = len(set(values)) == 1
-    winners = () if same else _winners(metric.direction, values)
+    winners = () if same else _winners(direction, values)
     shown = tuple(_figure(n, values, n in winners) for n in range(len(values)))
     return Line(key, values, shown, same, winners)
 

@@ -15,6 +15,7 @@ from codetune.console import clean
 
 _GAP = "  "
 _PADDED = 60  # where nothing is cut, shorter cells are filled up to so many columns at most
+_SEPARATORS = (" /,", "_-.:=")  # where to part a word that is longer than its column: best first
 _MOST_LINES = 10  # of one cell; a name may have thousands of characters
 _NARROWEST = 8  # a column that may be cut or folded keeps so much
 STATUS_STYLES = {
@@ -39,6 +40,7 @@ class Column:
     cut: bool = False
     fold: bool = False
     most: int = 10_000  # so wide at most on a terminal, if it may be shortened
+    spare: int = 0  # left out of a terminal that is too narrow for all, the highest first
     style: Style | None = None  # of a cell, by its text
 
 
@@ -64,6 +66,8 @@ def drawn(
     if width is None:
         columns = [replace(column, cut=False, fold=False) for column in columns]
     cells = [[one_line(cell) for cell in row] for row in rows]
+    if width is not None:
+        columns, cells = _affordable(columns, cells, width)
     widths = _widths(columns, cells, width)
     soft = [column.cut or column.fold for column in columns]
     names = [cut(c.name, w) if s else c.name for c, w, s in zip(columns, widths, soft, strict=True)]
@@ -93,6 +97,21 @@ def _bold(_: str) -> str:
 
 def _dim(_: str) -> str:
     return "dim"
+
+
+def _affordable(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
+) -> tuple[Sequence[Column], list[list[str]]]:
+    """The columns, and the cells of the rows, without spare ones where not all fit whole."""
+    places = range(len(columns))
+    sizes = [max([cell_len(columns[n].name), *(cell_len(row[n]) for row in rows)]) for n in places]
+    kept = list(places)
+    while sum(sizes[n] for n in kept) + len(_GAP) * (len(kept) - 1) > width:
+        least = max(columns[n].spare for n in kept)
+        if least == 0:
+            break
+        kept = [n for n in kept if columns[n].spare != least]
+    return [columns[n] for n in kept], [[row[n] for n in kept] for row in rows]
 
 
 def _widths(
@@ -139,13 +158,18 @@ def _folded(columns: Sequence[Column], widths: Sequence[int], row: Sequence[str]
 
 
 def _chopped(cell: str, size: int) -> list[str]:
-    """`cell` in pieces of at most `size`, parted at blanks where there are any."""
+    """`cell` in pieces of at most `size`, parted inside a word only if it is longer than that."""
     pieces, rest = [], cell
     while cell_len(rest) > size:
         head = _head(rest, size)
         blank = head.rfind(" ") + 1
-        if rest[len(head)] != " " and blank > size // 2:
-            head = head[:blank]
+        if rest[len(head)] != " ":
+            word = rest[blank:].partition(" ")[0]
+            ends = [max(head.rfind(mark) for mark in marks) + 1 for marks in _SEPARATORS]
+            if blank and cell_len(word) <= size:
+                head = head[:blank]
+            else:
+                head = head[: next((end for end in ends if end > size // 2), None)]
         pieces.append(head.rstrip())
         rest = rest[len(head) :].lstrip()
     whole = [*pieces, rest]

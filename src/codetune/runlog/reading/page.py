@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from rich.text import Text
 
-from codetune.runlog.local import RunRow
+from codetune.runlog.local import RunFile, RunRow
 from codetune.runlog.reading.details import Peaks, RunDetails, Summary
 from codetune.runlog.reading.figures import SHORT, duration, gib, number, when
 from codetune.runlog.reading.layout import Column, drawn, facts, status_style, title
 
+# Which figures of a metric a narrow terminal goes without: the best one is the least or highest.
+_FIGURES = {"best": 0, "at step": 0, "last": 0, "first": 3, "min": 4, "max": 4, "points": 1}
 _EVENTS = 20  # the newest; more of them push the rest off the screen
 
 
@@ -19,11 +22,11 @@ def page(run: RunDetails, width: int | None, *, everything: bool = False) -> Ite
 
     With `everything` also the knobs at their defaults and the older events.
     """
-    yield from title(run.row.name, width)
+    yield from title(f"{run.row.name} ({run.row.stage}, {run.row.id[-SHORT:]})", width)
     yield from facts(_facts(run), width, indent=2)
     yield from _part("notes", [(when(n.ts), n.text) for n in run.notes], [_c("", fold=True)], width)
     yield from _knobs(run, width, everything=everything)
-    files = [(f.role, f.kind, (f.sha256 or "-")[:SHORT], f.path) for f in run.row.files]
+    files = list(_files(run.row.files, everything=everything))
     yield from _part("files", files, [_c("what"), _c("sha256"), _c("path", fold=True)], width)
     yield from metric_lines(run.metrics, width)
     yield from _events(run, width, everything=everything)
@@ -34,11 +37,11 @@ def page(run: RunDetails, width: int | None, *, everything: bool = False) -> Ite
 
 def metric_lines(metrics: Sequence[Summary], width: int | None) -> Iterator[Text]:
     """A table of metrics, each with its figures over the run."""
-    figures = ("best", "at step", "last", "first", "min", "max", "points")
-    columns = [Column(name, right=True) for name in figures]
+    columns = [Column(name, right=True, spare=spare) for name, spare in _FIGURES.items()]
+    named = [Column("metric", fold=True), Column("unit", fold=True, spare=2)]
     rows = [_figures(metric) for metric in metrics]
     if rows:
-        yield from _titled("metrics", drawn([Column("metric", fold=True), *columns], rows, width))
+        yield from _titled("metrics", drawn([*named, *columns], rows, width))
 
 
 def words(fields: Mapping[str, object]) -> str:
@@ -72,7 +75,7 @@ def _facts(run: RunDetails) -> list[tuple[str, object]]:
         ("status", f"{row.status}{': ' if row.reason else ''}{row.reason}"),
         ("when", f"{when(row.started or row.created)}, {duration(row)}"),
         ("steps", _steps(run)),
-        ("tags", " ".join(run.tags)),
+        ("tags", " ".join(json.dumps(t, ensure_ascii=False) if " " in t else t for t in run.tags)),
         ("command", " ".join(run.argv)),
         ("code", _code(run)),
         ("seed", "" if run.seed is None else run.seed),
@@ -136,10 +139,23 @@ def _knobs(run: RunDetails, width: int | None, *, everything: bool) -> Iterator[
 
 
 def _figures(metric: Summary) -> list[object]:
-    unit = f" [{metric.unit}]" if metric.unit else ""
-    step = "-" if metric.best_step is None else metric.best_step
+    best: tuple[object, object] = "", ""  # where no direction is better
+    if metric.direction in ("lower", "higher"):
+        best = number(metric.best), "-" if metric.best_step is None else metric.best_step
     values = (metric.last, metric.first, metric.min, metric.max)
-    return [metric.key + unit, number(metric.best), step, *map(number, values), metric.count]
+    return [metric.key, metric.unit, *best, *map(number, values), metric.count]
+
+
+def _files(files: Sequence[RunFile], *, everything: bool) -> Iterator[tuple[str, ...]]:
+    """The files; of the checkpoints that a run made only the newest and their number."""
+    made = [file for file in files if (file.role, file.kind) == ("out", "checkpoint")]
+    earlier = set() if everything else {id(file) for file in made[:-1]}
+    for file in files:
+        if id(file) in earlier:
+            continue
+        many = earlier and file is made[-1]
+        more = f" (the newest of {len(made)}; --all lists them)" if many else ""
+        yield file.role, file.kind, (file.sha256 or "-")[:SHORT], file.path + more
 
 
 def _events(run: RunDetails, width: int | None, *, everything: bool) -> Iterator[Text]:
