@@ -198,6 +198,43 @@ def test_a_chart_is_well_formed_and_inside_its_frame() -> None:
             assert 0 <= x <= 940 and 0 <= y <= 300
 
 
+def test_one_point_is_a_marker_and_no_axis_falls_below_zero() -> None:
+    one, line = (Bucket(5, 0.5, 0.5, 0.5),), (Bucket(0, 0.0, 0.0, 0.0), Bucket(9, 2.0, 2.0, 2.0))
+    root = ElementTree.fromstring(chart("loss", {"a": one, "b": line}, ["a", "b"]))
+    (dot,) = [child for child in root if child.tag == "circle"]
+    assert (dot.get("class"), dot[0].text) == ("dot c0", "a")
+    assert 64 < float(dot.get("cx") or 0) < 928 and 10 < float(dot.get("cy") or 0) < 266
+    assert lowest(root) == 0.0
+    below = tuple(Bucket(n, -n, -n, -n) for n in (0, 1))
+    assert lowest(ElementTree.fromstring(chart("x", {"a": below}, ["a"]))) < -1
+    flat = ElementTree.fromstring(chart("x", {"a": (Bucket(3, 0.0, 0.0, 0.0),)}, ["a"]))
+    assert lowest(flat) == 0.0
+
+
+def lowest(root: ElementTree.Element) -> float:
+    """The least value at an axis."""
+    labels = [e.text or "" for e in root if e.get("text-anchor") == "end" and e.get("x") == "56.0"]
+    return min(map(float, labels))
+
+
+def test_a_run_that_evaluated_once_is_drawn_beside_others(tmp_path: Path) -> None:
+    for name, losses in (("once", [1.0]), ("often", [2.0, 1.0]), ("thrice", [3, 2, 1])):
+        run = open_run(tmp_path, stage="train", name=name, config={})
+        for step, loss in enumerate(losses):
+            run.metric("eval_loss", loss, step)
+        run.metric("speed", 5.0)
+        run.finish("finished")
+    page = Page(exported(tmp_path, "html"))
+    assert [page.seen.count(tag) for tag in ("svg", "circle", "polyline")] == [1, 1, 2]
+    assert Page(exported(tmp_path, "html", "once")).seen.count("circle") == 1
+
+
+def test_four_cards_stand_two_by_two(tmp_path: Path, three: list[Run]) -> None:
+    training(tmp_path, "run3").finish("finished")
+    assert '<div class="heads n4">' in exported(tmp_path, "html")
+    assert ".heads.n4 {" in exported(tmp_path, "html")
+
+
 def test_many_files_and_metrics_are_cut_aloud(tmp_path: Path) -> None:
     from codetune.artefact import Input
 

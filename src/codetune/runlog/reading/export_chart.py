@@ -44,13 +44,22 @@ class _Scale:
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:
-    """The range with some room, also around a flat line and for numbers near the largest ones."""
+    """The range with some room, also around a flat line and for numbers near the largest ones.
+
+    What is never negative gets no axis below zero.
+    """
     room = 0.05 * (high / 2 - low / 2) * 2 or abs(high) * 0.05 or 1.0
-    padded = low - room, high + room
+    padded = low - room if low < 0 else max(0.0, low - room), high + room
     return padded if all(math.isfinite(end) for end in padded) else (low, high)
 
 
 def _line(name: str, curve: Curve, across: _Scale, up: _Scale, side: Markup) -> Markup:
+    if len(curve) == 1:  # a line of one point is not seen
+        x, y = across.at(curve[0].step), up.at(curve[0].mean)
+        dot = Markup(
+            '<circle class="dot {}" cx="{:.1f}" cy="{:.1f}" r="4"><title>{}</title></circle>'
+        )
+        return dot.format(side, x, y, clean(name))
     points = " ".join(f"{across.at(b.step):.1f},{up.at(b.mean):.1f}" for b in curve)
     return Markup('<polyline class="curve {}" points="{}"><title>{}</title></polyline>').format(
         side, points, clean(name)

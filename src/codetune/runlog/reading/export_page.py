@@ -74,7 +74,9 @@ def _sections(runs: Sequence[RunDetails]) -> Iterator[dict[str, Any]]:
     alone = len(runs) == 1
     for title, lines in compared(runs).items():
         rows = [
-            (alone or not line.same, _row(line.key, line.shown, line.winners)) for line in lines
+            (alone or not line.same, _row(line.key, line.shown, line.winners))
+            for line in lines
+            if not line.is_long  # told above, of each run
         ]
         shown, equal = [r for own, r in rows if own], [r for own, r in rows if not own]
         more = max(0, len(shown) - _ROWS) + max(0, len(equal) - _ROWS)
@@ -94,13 +96,18 @@ def _row(key: str, shown: Sequence[str], winners: Sequence[int]) -> dict[str, An
 def _charts(
     connection: Connection, runs: Sequence[RunDetails], names: Sequence[str]
 ) -> tuple[list[dict[str, Any]], int]:
-    """(a plot of each metric that has a curve, how many were left out), the losses first."""
-    units = {m.key: m.unit for run in runs for m in run.metrics if m.count > 1}
+    """(a plot of each metric that has a curve, how many were left out), the losses first.
+
+    A loss is drawn also where it has one point: a short run may evaluate once.
+    """
+    units = {m.key: m.unit for run in runs for m in run.metrics if m.count > 1 or m.key in _FIRST}
     losses = sorted(key for key in units if "loss" in key and key not in _FIRST)
     order = dict.fromkeys([*(k for k in _FIRST if k in units), *losses, *sorted(units)])
     curves: dict[str, dict[str, Any]] = {}
     for run, name in zip(runs, names, strict=True):
-        for key, curve in curves_of(connection, run.row.id, list(order)[:_CHARTS], BUCKETS).items():
+        keys = list(order)[:_CHARTS]
+        found = curves_of(connection, run.row.id, keys, BUCKETS, fewest=1)
+        for key, curve in found.items():
             curves.setdefault(key, {})[name] = curve
     drawn = [
         {"title": key, "unit": units[key], "svg": chart(key, curves[key], list(names))}

@@ -50,15 +50,15 @@ def series_of(connection: Connection, run_id: str) -> dict[str, tuple[int, int]]
 
 
 def curves_of(
-    connection: Connection, run_id: str, keys: Iterable[str], buckets: int
+    connection: Connection, run_id: str, keys: Iterable[str], buckets: int, *, fewest: int = 2
 ) -> dict[str, Curve]:
     """The curves of the metrics named in `keys`, each with at most about `buckets` buckets.
 
-    Metrics without two finite points have none.
+    Metrics with less than `fewest` finite points have none.
     """
     series = series_of(connection, run_id)
     found = {key: _curve(connection, *series[key], buckets) for key in keys if key in series}
-    return {key: curve for key, curve in found.items() if len(curve) > 1}
+    return {key: curve for key, curve in found.items() if len(curve) >= fewest}
 
 
 def points_of(connection: Connection, series: int) -> Iterator[Point]:
