@@ -41,7 +41,6 @@ def run(config: TrainConfig, log: Run) -> stage.Report:
     from codetune.training.data import refuse_shared_groups, token_table
 
     refuse_shared_groups(config.train_file, config.eval_file)
-
     cache = Path("outputs/.tokens")
     train = token_table(config.train_file, tok, config.max_length, cache)
     held_out = token_table(config.eval_file, tok, config.max_length, cache)
@@ -83,7 +82,8 @@ def _train(work: Work, log: Run) -> stage.Report:
     log.event("base_loaded", quant=loaded.quant, device=loaded.device, dtype=loaded.dtype_name)
     trainer = build_trainer(work, loaded, checkpoints, measure_base=resumed is None)
     stop, total = SafeStop(), planned_steps(trainer)
-    log.event("steps_planned", total=total, done=step_of(resumed) if resumed else 0)
+    done = step_of(resumed) if resumed else 0
+    log.event("steps_planned", total=total, done=done, eval_steps=config.eval_steps)
     started, recorder = time.monotonic(), Recorder(log, Path("runs") / config.run_name)
     with console.progress("training steps", total) as bar:
         for callback in (recorder, Bar(bar), stop):

@@ -210,3 +210,58 @@ def test_a_long_journal_is_as_cheap_as_a_short_one(tmp_path: Path) -> None:
     whole = local.read_run(journal)
     assert whole is not None and whole.metrics["eval_loss"] == found.eval_loss
     assert min(spent) < (time.process_time() - before) / 4
+
+
+def training(folder: Path, done: int, now_step: int, evaluated: bool) -> Path:
+    """A journal of 1 s a step and 8 s an evaluation, one every 10 of 40 steps and at first."""
+    journal = folder / "01K00000000000000000000000" / "events.jsonl"
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    at, lines = 1_000_000, []
+
+    def add(kind: str, **fields: object) -> None:
+        lines.append(json.dumps({"ts": at, "kind": kind, **fields}))
+
+    def point(key: str, step: int) -> None:
+        add("metric", key=key, version=1, step=step, value=2.0)
+
+    about = {"id": journal.parent.name, "name": "n", "stage": "train"}
+    add("created", **about, task="t", project="p", parent=None)
+    add("started", process=asdict(process.current()))
+    add("event", name="steps_planned", fields={"total": 40, "done": done, "eval_steps": 10})
+    for step in range(1, done + 1):  # what was logged before, all at once
+        point("train_loss", step)
+        if step % 10 == 0:
+            point("eval_loss", step)
+    if done == 0:
+        at += 8_000
+        point("base_eval_loss", 0)
+    for step in range(done + 1, now_step + 1):
+        at += 1_000
+        point("train_loss", step)
+        if step % 10 == 0 and (step < now_step or evaluated):
+            at += 8_000
+            point("eval_loss", step)
+    journal.write_text("\n".join(lines) + "\n")
+    return journal
+
+
+@pytest.mark.parametrize(
+    ("done", "now_step", "evaluated", "left"),
+    [
+        (0, 7, False, 33 + 4 * 8),  # known from the base alone
+        (0, 10, False, 30 + 4 * 8),  # the evaluation of this step is at work
+        (0, 10, True, 30 + 3 * 8),
+        (0, 25, False, 15 + 2 * 8),
+        (0, 40, False, 8),
+        (20, 32, False, 8 + 8),  # goes on: what was logged again tells no pace
+    ],
+)
+def test_evaluations_to_come_are_in_the_time_left(
+    tmp_path: Path, done: int, now_step: int, evaluated: bool, left: float
+) -> None:
+    journal = training(tmp_path, done, now_step, evaluated)
+    last = json.loads(journal.read_text().splitlines()[-1])["ts"]
+    found = progress_of(journal, last)
+    assert found is not None
+    assert (found.step, found.total) == (now_step, 40)
+    assert found.seconds_left == pytest.approx(left, abs=0.1)

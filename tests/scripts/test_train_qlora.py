@@ -104,7 +104,7 @@ def test_an_adapter_and_its_record(project: Path, base: Path, root: Path) -> Non
     assert list((project / "runs" / "mine").glob("events.out.tfevents.*"))
     row = runlog.latest(project, "train")
     assert row is not None and row.name == "mine"
-    assert planned(project, row.id) == {"total": 8, "done": 0}
+    assert planned(project, row.id) == {"total": 8, "done": 0, "eval_steps": 2}
     kept = events.console_path(project, row.id)
     assert f"what is said here is kept in {kept.relative_to(project)}" in found.stderr
     assert " info    step 8: eval loss " in kept.read_text()
