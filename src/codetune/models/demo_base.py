@@ -70,7 +70,7 @@ def make_demo_base(
     sources: Sequence[Source],
     recipe: Recipe,
     origin: Origin,
-    step_done: Callable[[float], None] = lambda loss: None,
+    step_done: Callable[[float], None] = lambda _: None,
 ) -> Pretrained:
     """Trains tokenizer and model on `sources` and publishes the folder `final`.
 
