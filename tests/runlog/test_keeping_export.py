@@ -209,6 +209,9 @@ def test_one_point_is_a_marker_and_no_axis_falls_below_zero() -> None:
     assert lowest(ElementTree.fromstring(chart("x", {"a": below}, ["a"]))) < -1
     flat = ElementTree.fromstring(chart("x", {"a": (Bucket(3, 0.0, 0.0, 0.0),)}, ["a"]))
     assert lowest(flat) == 0.0
+    assert [e.get("cx") for e in flat if e.tag == "circle"] == ["496.0"]
+    far = chart("x", {"a": (Bucket(2**62, 1.0, 1.0, 1.0),)}, ["a"])
+    assert 'cx="496.0"' in far and "step 4,611,686,018,427,387,904" in far
 
 
 def lowest(root: ElementTree.Element) -> float:

@@ -21,7 +21,8 @@ def chart(title: str, curves: Mapping[str, Curve], names: Sequence[str]) -> Mark
     buckets = [bucket for curve in curves.values() for bucket in curve]
     low, high = _padded(min(b.low for b in buckets), max(b.high for b in buckets))
     first, last = min(b.step for b in buckets), max(b.step for b in buckets)
-    across = _Scale(first, max(last, first + 1), _LEFT, _WIDTH - _RIGHT)
+    alone = int(first == last)  # a single step stands in the middle
+    across = _Scale(first - alone, last + alone, _LEFT, _WIDTH - _RIGHT)
     up = _Scale(low, high, _HEIGHT - _BOTTOM, _TOP)
     parts = [_grid(up, low, high), _steps(across, first, last)]
     for name, curve in curves.items():
@@ -92,10 +93,10 @@ def _grid(up: _Scale, low: float, high: float) -> Markup:
 
 def _steps(across: _Scale, first: int, last: int) -> Markup:
     y = _HEIGHT - 10
-    ends = [_text(across.at(first), y, f"{first:,}", "start")]
+    middle = (first + last) // 2
+    ends = [_text(across.at(middle), y, f"step {middle:,}", "middle")]
     if last > first:
-        middle = (first + last) // 2
-        ends.append(_text(across.at(middle), y, f"step {middle:,}", "middle"))
+        ends.append(_text(across.at(first), y, f"{first:,}", "start"))
         ends.append(_text(across.at(last), y, f"{last:,}", "end"))
     return Markup("").join(ends)
 
