@@ -162,7 +162,7 @@ def test_an_id_that_was_given_again_is_not_taken_for_the_session(checkout: Check
 
 def test_a_session_of_another_checkout_is_foreign(checkout: Checkout, tmp_path: Path) -> None:
     (tmp_path / "second").mkdir()
-    for name in ("scripts", "scripts.sh"):
+    for name in ("scripts", "scripts.sh", "configs", "data", "base"):
         (tmp_path / "second" / name).symlink_to(checkout.root / name)
     second = Checkout(tmp_path / "second", checkout.env)
     seen = checkout.started("--run_name", "mine")
