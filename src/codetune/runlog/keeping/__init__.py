@@ -1,1 +1,1 @@
-"""Keeping runs in order: what stages note of their files, words and notes, removal, checkpoints."""
+"""Keeping runs in order: words and notes, removal, checkpoints, and the database made anew."""
