@@ -65,6 +65,9 @@ def test_its_roles_and_kinds_are_those_that_stages_record(root: Path, page: str)
         if place is None:
             continue
         source = (root / "scripts" / place).read_text()
+        if stage == "`train`":  # its inputs are read, and its checkpoints recorded, in here
+            parts = ("inputs.py", "callbacks.py")
+            source += "".join((root / "src/codetune/training" / n).read_text() for n in parts)
         for word in re.findall(r"`([^`]+)`", f"{reads} {makes}"):
             assert f'"{word}"' in source, (stage, word)
             checked += 1
