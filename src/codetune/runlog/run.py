@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from codetune import artefact, console
 from codetune.artefact import Input, Origin
 from codetune.errors import UserError
-from codetune.runlog import capture, ends, events, meaning, process
+from codetune.runlog import capture, ends, events, process
 from codetune.runlog.content import content_of
 from codetune.runlog.flusher import Flusher
 from codetune.runlog.meaning import Direction
@@ -97,10 +97,8 @@ class Run:
     def metric(self, key: str, value: float, step: int = 0) -> None:
         """Records one point. NaN and infinities become null, with an event the first time.
 
-        A metric that was not defined takes the meaning that its name tells.
+        A metric that was not defined has the meaning that its name tells; see `meaning`.
         """
-        if key not in self._versions:
-            self.define(key, *meaning.of(key))
         number, version = events.finite(value), self._versions.get(key, 1)
         self._write("metric", key=key, version=version, step=int(step), value=number)
         if number is None and key not in self._not_finite:

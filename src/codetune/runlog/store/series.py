@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from codetune.runlog import meaning
 from codetune.runlog.store import schema
 from codetune.runlog.store.insert import insert, upsert
 
@@ -47,14 +48,20 @@ def _key_ids(
     """Ids of metric keys. New ones are registered, and newly defined ones take their definition,
     always in one order, so that no two writers wait for each other.
     """
-    table, unknown = schema.metric_key, {"unit": "", "direction": "none"}
+    table = schema.metric_key
     names = used | definitions.keys()
-    rows = {name: {"key": name[0], "version": name[1], **unknown} for name in sorted(names)}
+    rows = {name: _undefined(name) for name in sorted(names)}
     known = _known_keys(connection, names)
     insert(connection, table, [row for name, row in rows.items() if name not in known])
     defined = [rows[name] | definitions[name] for name in sorted(definitions)]
     upsert(connection, table, defined, ("key", "version"), changing=("unit", "direction"))
     return known if names <= known.keys() else _known_keys(connection, names)
+
+
+def _undefined(name: Key) -> dict[str, Any]:
+    """The row of a metric that its stage did not define, or not yet: its name tells its meaning."""
+    unit, direction = meaning.of(name[0])
+    return {"key": name[0], "version": name[1], "unit": unit, "direction": direction}
 
 
 def _known_keys(connection: Connection, names: Iterable[Key]) -> dict[Key, int]:
