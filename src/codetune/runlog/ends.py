@@ -6,14 +6,12 @@ it ended: the run's own records are all others.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from codetune.runlog import events
-from codetune.runlog.events import Record
+from codetune.runlog.events import Record, parsed
 
 _BLOCK = 64 * 1024  # bytes
 _BEFORE_THE_START = ("created", "finished")  # one that never starts is ended all the same
@@ -74,13 +72,5 @@ def backwards(journal: Path) -> Iterator[Record]:
             end, length = start + len(block) - len(torn), _BLOCK
             for line in reversed(lines):
                 before = end - len(line) - 1
-                yield Record(before, end, _parsed(line))
+                yield Record(before, end, parsed(line))
                 end = before
-
-
-def _parsed(line: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -61,7 +61,7 @@ def read(journal: Path, start: int = 0) -> Iterator[Record]:
             if not line.endswith(b"\n"):
                 return
             end = start + len(line)
-            yield Record(start, end, _parsed(line))
+            yield Record(start, end, parsed(line))
             start = end
 
 
@@ -168,7 +168,8 @@ def _without_password(url: re.Match[str]) -> str:
     return f"://{url[1]}:***@" if url[1] is not None else "://***@"
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
+def parsed(line: bytes) -> dict[str, Any]:
+    """What one line of a journal says; nothing for a damaged one."""
     try:
         found = json.loads(line)
     except ValueError:
