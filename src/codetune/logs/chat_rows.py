@@ -17,7 +17,7 @@ from codetune.generic import from_generic
 from codetune.logs.claude_code_text import plain
 from codetune.logs.conversation import Conversation
 from codetune.logs.discover import LogFile
-from codetune.logs.documents import records_of
+from codetune.logs.documents import values_of
 from codetune.logs.memory import Memory
 from codetune.logs.pairing import is_shallow
 from codetune.logs.session import Result, Session
@@ -33,11 +33,8 @@ def detect(head: Sequence[Mapping[str, Any]]) -> float:
 
 def read(file: LogFile, memory: Memory) -> Iterator[Session]:
     """One session a row. Every row is counted in `memory.records`."""
-    for record in records_of(file):
-        if record.value is None:
-            memory.fault(file.name, record.line, record.fault)
-            continue
-        session = _session(record.value, memory)
+    for value in values_of(file, memory):
+        session = _session(value, memory)
         if isinstance(session, str):
             memory.records.drop(session)
         else:

@@ -18,7 +18,7 @@ from codetune.logs.claude_ai_text import attached, said_by_assistant
 from codetune.logs.claude_code_text import IMAGE, plain
 from codetune.logs.conversation import Conversation
 from codetune.logs.discover import LogFile
-from codetune.logs.documents import records_of
+from codetune.logs.documents import values_of
 from codetune.logs.memory import Memory
 from codetune.logs.pairing import without_nulls
 from codetune.logs.session import Result, Session
@@ -39,13 +39,11 @@ def detect(head: Sequence[Mapping[str, Any]]) -> float:
 
 def read(file: LogFile, memory: Memory) -> Iterator[Session]:
     """The conversations of an export. Every message is counted in `memory.records`."""
-    for record in records_of(file):
-        if record.value is None:
-            memory.fault(file.name, record.line, record.fault)
-        elif not isinstance(record.value.get("chat_messages"), list):
+    for value in values_of(file, memory):
+        if not isinstance(value.get("chat_messages"), list):
             memory.records.drop("not_a_conversation")
         else:
-            yield from _Chat(record.value, memory).sessions()
+            yield from _Chat(value, memory).sessions()
 
 
 class _Chat:

@@ -15,7 +15,7 @@ from typing import Any
 from codetune.logs.claude_code_rebuild import Event, rebuild
 from codetune.logs.claude_code_text import text_of
 from codetune.logs.discover import LogFile
-from codetune.logs.documents import records_of
+from codetune.logs.documents import values_of
 from codetune.logs.memory import Memory
 from codetune.logs.session import Session
 
@@ -47,11 +47,8 @@ def read(file: LogFile, memory: Memory) -> list[Session]:
     Every record is counted in `memory.records`; a record of a session read before is dropped.
     """
     reading = _File(file, memory)
-    for record in records_of(file):
-        if record.value is None:
-            memory.fault(file.name, record.line, record.fault)
-            continue
-        for line in _lines(record.value):
+    for value in values_of(file, memory):
+        for line in _lines(value):
             reading.take(line)
     return reading.sessions()
 

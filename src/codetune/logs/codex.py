@@ -27,7 +27,7 @@ from codetune.logs.codex_items import (
 )
 from codetune.logs.conversation import Conversation
 from codetune.logs.discover import LogFile
-from codetune.logs.documents import records_of
+from codetune.logs.documents import values_of
 from codetune.logs.memory import Memory
 from codetune.logs.session import Session
 
@@ -57,11 +57,8 @@ def detect(head: Sequence[Mapping[str, Any]]) -> float:
 def read(file: LogFile, memory: Memory) -> list[Session]:
     """The conversation of one rollout. Every record is counted in `memory.records`."""
     reading = _Rollout(file, memory)
-    for record in records_of(file):
-        if record.value is None:
-            memory.fault(file.name, record.line, record.fault)
-        else:
-            reading.take(record.value)
+    for value in values_of(file, memory):
+        reading.take(value)
     return reading.sessions()
 
 

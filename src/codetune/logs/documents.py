@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, cast
 
 from codetune.logs.discover import LogFile
 from codetune.logs.jsonl import LONGEST_LINE, Record, line_records, parse_line, strict_decoder, tidy
+from codetune.logs.memory import Memory
 
 # What a file begins with tells lines from a document: JSON lines never break inside an object.
 _HEAD_BYTES = 1 << 16
@@ -27,6 +28,15 @@ _CHUNK = 1 << 20
 # Longer than any escape, literal or number; strings are told apart by their message.
 _LONGEST_TOKEN = 400
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+
+
+def values_of(file: LogFile, memory: Memory) -> Iterator[dict[str, Any]]:
+    """The objects of a file; each fault is counted in `memory`."""
+    for record in records_of(file):
+        if record.value is None:
+            memory.fault(file.name, record.line, record.fault)
+        else:
+            yield record.value
 
 
 def records_of(file: LogFile, longest: int = LONGEST_LINE) -> Iterator[Record]:

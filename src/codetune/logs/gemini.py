@@ -18,7 +18,7 @@ from codetune.logs.branches import first_new
 from codetune.logs.claude_code_text import IMAGE, plain
 from codetune.logs.conversation import Conversation
 from codetune.logs.discover import LogFile
-from codetune.logs.documents import records_of
+from codetune.logs.documents import values_of
 from codetune.logs.memory import Memory
 from codetune.logs.pairing import without_nulls
 from codetune.logs.session import Result, Session
@@ -48,11 +48,8 @@ def detect(head: Sequence[Mapping[str, Any]]) -> float:
 def read(file: LogFile, memory: Memory) -> list[Session]:
     """The session of a file. Records and the messages in them are counted in `memory.records`."""
     reading = _File(file, memory)
-    for record in records_of(file):
-        if record.value is None:
-            memory.fault(file.name, record.line, record.fault)
-        else:
-            reading.take(record.value)
+    for value in values_of(file, memory):
+        reading.take(value)
     return reading.sessions()
 
 
